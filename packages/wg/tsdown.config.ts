@@ -1,0 +1,9 @@
+import { defineConfig } from 'tsdown';
+
+export default defineConfig({
+  entry: ['src/index.ts', 'src/address.ts', 'src/diff.ts', 'src/conformance.ts'],
+  format: 'esm',
+  platform: 'node',
+  dts: true,
+  fixedExtension: false,
+});

@@ -1,0 +1,98 @@
+import { StoreUnavailableError } from '@vpn-api/db';
+import { TRPCError } from '@trpc/server';
+import { ZodError } from 'zod';
+import { DomainError, type ErrorCode, type ErrorIssue } from '../domain/errors.ts';
+import { errorTable, trpcCode } from './error-table.ts';
+
+/** RFC 9457 problem details, the one shape of every refusal: a REST body, or `error.data.problem` over tRPC. */
+export type Problem = {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: ErrorCode;
+  request_id: string;
+  issues?: ErrorIssue[];
+};
+
+const titles: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  409: 'Conflict',
+  413: 'Content Too Large',
+  415: 'Unsupported Media Type',
+  422: 'Unprocessable Content',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+};
+
+const MAX_ISSUES = 20;
+
+export function problemOf(error: DomainError, requestId: string): Problem {
+  const row = errorTable[error.code];
+  const issues = error.issues.slice(0, MAX_ISSUES);
+  return {
+    type: 'about:blank',
+    title: titles[row.status] ?? 'Error',
+    status: row.status,
+    detail: detailOf(error, row.detail),
+    code: error.code,
+    request_id: requestId,
+    ...(issues.length > 0 ? { issues } : {}),
+  };
+}
+
+/** A form shows `detail`, so a validation error names its first field there. */
+function detailOf(error: DomainError, fallback: string): string {
+  const [first] = error.issues;
+  if (error.code !== 'validation_failed' || first === undefined) return fallback;
+  return first.path === '' ? first.message : `${first.path}: ${first.message}`;
+}
+
+/**
+ * Finds the refusal behind any error that reaches a transport. What has no code of ours becomes `internal_error`;
+ * its own message stays in the log.
+ */
+export function toDomainError(error: unknown): DomainError {
+  if (error instanceof DomainError) return error;
+  if (error instanceof StoreUnavailableError) {
+    return new DomainError('unavailable', { cause: error, retryAfterSeconds: 1, internal: error.message });
+  }
+  if (error instanceof TRPCError) return fromTrpcError(error);
+  return new DomainError('internal_error', { cause: error });
+}
+
+function fromTrpcError(error: TRPCError): DomainError {
+  if (error.cause instanceof DomainError || error.cause instanceof StoreUnavailableError) {
+    return toDomainError(error.cause);
+  }
+  if (error.code === 'BAD_REQUEST' && error.cause instanceof ZodError) return fromZodError(error.cause);
+  return new DomainError(codeByTrpcCode[error.code] ?? 'internal_error', { cause: error });
+}
+
+/** What tRPC refuses by itself, before or beside our procedures. */
+const codeByTrpcCode: Partial<Record<TRPCError['code'], ErrorCode>> = {
+  PARSE_ERROR: 'malformed_json',
+  BAD_REQUEST: 'validation_failed',
+  NOT_FOUND: 'not_found',
+  METHOD_NOT_SUPPORTED: 'method_not_allowed',
+  PAYLOAD_TOO_LARGE: 'payload_too_large',
+  UNSUPPORTED_MEDIA_TYPE: 'unsupported_media_type',
+  CLIENT_CLOSED_REQUEST: 'validation_failed',
+};
+
+export function fromZodError(error: ZodError): DomainError {
+  const issues = error.issues.map((issue) => ({ path: issue.path.map(String).join('.'), message: issue.message }));
+  return new DomainError('validation_failed', { issues });
+}
+
+/** The tRPC face of an error: our status as its code, our refusal as its cause. */
+export function toTrpcError(error: unknown): TRPCError {
+  const domainError = toDomainError(error);
+  return new TRPCError({ code: trpcCode(domainError.code), message: domainError.code, cause: domainError });
+}

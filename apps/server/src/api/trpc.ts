@@ -1,0 +1,135 @@
+import { initTRPC } from '@trpc/server';
+import type { OpenApiMeta } from 'trpc-openapi';
+import { DomainError } from '../domain/errors.ts';
+import type { AccountActor, Actor, PersonActor, Scope, ServiceActor } from './actor.ts';
+import { actorName } from './actor.ts';
+import type { Context } from './context.ts';
+import { problemOf, toDomainError, toTrpcError } from './problem.ts';
+
+/** How the REST mirror differs from the one path and JSON that the OpenAPI meta can say. */
+export type RestMeta = {
+  /** Further paths of the same procedure. */
+  aliases?: { method: 'GET' | 'POST' | 'PUT' | 'DELETE'; path: `/${string}` }[];
+  /** Input keys that a POST also takes from the query string; the body wins. */
+  query?: string[];
+  /** Body keys of older clients that are accepted and ignored. */
+  legacyKeys?: string[];
+  /** Also takes the OAuth2 password form. */
+  form?: 'oauth2-password';
+  /** Answers that are not JSON: which output key holds the text or the base64 bytes, chosen by `Accept` or by itself. */
+  produces?: 'wg-quick' | 'qr';
+  /** The body is signed: raw bytes go to the procedure untouched, by a route of its own. */
+  raw?: true;
+};
+
+export type Meta = {
+  openapi?: OpenApiMeta['openapi'];
+  /** What an API key needs; without it no API key may call. */
+  scope?: Scope;
+  /** Accepts `Idempotency-Key`. */
+  idempotent?: true;
+  /** Which of the `RATE_LIMITS` buckets counts the call; `none` for webhooks and probes. */
+  rate?: 'auth' | 'default' | 'none';
+  rest?: RestMeta;
+  /** Who may call, for the document and the access matrix in the tests; set by the builders below. */
+  access?: 'public' | 'person' | 'account' | 'admin';
+};
+
+const errorFormatter = ({
+  shape,
+  error,
+  ctx,
+}: {
+  shape: { message: string; code: number; data: { code: string; httpStatus: number; path?: string } };
+  error: unknown;
+  ctx?: unknown;
+}) => {
+  const problem = problemOf(toDomainError(error), (ctx as Context | undefined)?.request.id ?? '');
+  return {
+    message: problem.detail,
+    code: shape.code,
+    data: { code: shape.data.code, httpStatus: problem.status, path: shape.data.path, problem },
+  };
+};
+
+const procedures = initTRPC.context<Context>().meta<Meta>().create({ errorFormatter });
+/** Routers come from an instance without a context type, so that the SDK's bundled types carry no server code. */
+const routers = initTRPC.meta<Meta>().create({ errorFormatter });
+
+export const router = routers.router;
+
+/** Rate limit, error mapping and measurement: around every single call, batched or not. */
+const baseProcedure = procedures.procedure.use(async ({ ctx, path, meta, next }) => {
+  await limitRate(ctx, path, meta?.rate ?? 'default');
+  const stop = ctx.services.metrics.startProcedure(path);
+  const result = await next();
+  if (result.ok) {
+    stop('ok');
+    return result;
+  }
+  const error = toTrpcError(result.error);
+  stop(error.message);
+  noteFailure(ctx, path, error.cause as DomainError);
+  throw error;
+});
+
+async function limitRate(ctx: Context, path: string, bucket: 'auth' | 'default' | 'none'): Promise<void> {
+  if (bucket === 'none') return;
+  const { rateLimiter } = ctx.services;
+  const caller = bucket === 'auth' ? 'public' : await callerName(ctx);
+  const key = caller === 'public' ? `ip:${ctx.request.ip}` : caller;
+  const wait = rateLimiter.take(bucket, `${path}:${key}`);
+  if (wait > 0) throw limited(ctx, wait);
+}
+
+/** A bad token is refused later, with its own code; until then it counts against the address. */
+async function callerName(ctx: Context): Promise<string> {
+  if (ctx.request.authorization === undefined) return 'public';
+  return ctx.actor().then(actorName, () => 'public');
+}
+
+export function limited(ctx: Context, retryAfterSeconds: number): DomainError {
+  ctx.responseHeaders.set('retry-after', String(retryAfterSeconds));
+  return new DomainError('rate_limited', { retryAfterSeconds });
+}
+
+function noteFailure(ctx: Context, path: string, error: DomainError): void {
+  if (error.retryAfterSeconds !== undefined) ctx.responseHeaders.set('retry-after', String(error.retryAfterSeconds));
+  if (error.code === 'internal_error') {
+    ctx.services.log.error({ err: error.cause, path, request_id: ctx.request.id }, 'procedure failed');
+  }
+}
+
+/** Anybody, signed in or not. A bad token is still refused. */
+export const publicProcedure = baseProcedure.meta({ access: 'public' });
+
+const knownProcedure = baseProcedure.use(async ({ ctx, meta, next }) => {
+  const actor = await ctx.actor();
+  if (actor.kind === 'public') throw new DomainError('not_authenticated');
+  if (actor.kind === 'service') checkScope(actor, meta?.scope);
+  return next({ ctx: { ...ctx, caller: actor as AccountActor } });
+});
+
+function checkScope(actor: ServiceActor, scope: Scope | undefined): void {
+  if (scope === undefined) throw new DomainError('not_allowed');
+  if (!actor.scopes.has(scope)) throw new DomainError('scope_required');
+}
+
+/** A signed-in person, admin or not: own rows only. */
+export const userProcedure = knownProcedure
+  .meta({ access: 'person' })
+  .use(({ ctx, next }) => next({ ctx: { ...ctx, caller: asPerson(ctx.caller) } }));
+
+/** A person for own rows; services and admins for anybody's. */
+export const accountProcedure = knownProcedure.meta({ access: 'account' });
+
+/** Admins, and services whose key has the scope that the procedure's meta names. */
+export const adminProcedure = knownProcedure.meta({ access: 'admin' }).use(({ ctx, next }) => {
+  if (ctx.caller.kind === 'user') throw new DomainError('admin_required');
+  return next({ ctx });
+});
+
+function asPerson(actor: Actor): PersonActor {
+  if (actor.kind === 'user' || actor.kind === 'admin') return actor;
+  throw new DomainError('not_allowed');
+}

@@ -1,0 +1,45 @@
+import type { Store } from '@vpn-api/db';
+import type { Config } from './config/config.ts';
+import type { AccessTokens } from './crypto/access-tokens.ts';
+import type { Passwords } from './crypto/passwords.ts';
+import type { SecretBox } from './crypto/secret-box.ts';
+import type { Instant } from './domain/instant.ts';
+import type { RateLimiter } from './http/rate-limit.ts';
+import type { Logger } from './obs/log.ts';
+import type { Metrics } from './obs/metrics.ts';
+import type { PaymentProvider } from './pay/provider.ts';
+
+/** Time as an argument: tests move it, nothing else reads the system clock. */
+export interface Clock {
+  now(): Instant;
+}
+
+/** Randomness as an argument. */
+export interface Random {
+  /** `length` unpredictable bytes. */
+  bytes(length: number): Uint8Array;
+}
+
+/** Wakes the reconciler after a commit that changes what hosts should hold. Cheap, never fails, may be called often. */
+export interface Waker {
+  wake(): void;
+}
+
+/** What one running server is made of. Use cases take the few of these that they use (`Pick<Services, …>`). */
+export interface Services {
+  readonly config: Config;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly passwords: Passwords;
+  readonly accessTokens: AccessTokens;
+  readonly secretBox: SecretBox;
+  readonly rateLimiter: RateLimiter;
+  readonly reconciler: Waker;
+  readonly providers: ReadonlyMap<string, PaymentProvider>;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Parts that must be alive for `/ready`: each answers undefined, or what is wrong in a few words. */
+  readonly healthChecks: ReadonlyMap<string, () => Promise<string | undefined>>;
+  readonly version: string;
+}

@@ -1,0 +1,25 @@
+import { router } from '../trpc.ts';
+import { attachEventProcedure } from './attach-event.ts';
+import { createPaymentProcedure } from './create.ts';
+import { listPaymentEvents } from './events.ts';
+import { forbiddenRemove, forbiddenUpdate } from './forbidden.ts';
+import { getPayment } from './get.ts';
+import { listPaymentsProcedure } from './list.ts';
+import { listProviders } from './providers.ts';
+import { resolvePaymentProcedure } from './resolve.ts';
+import { paymentStatusProcedure } from './status.ts';
+import { paymentWebhook } from './webhook.ts';
+
+export const paymentRouter = router({
+  providers: listProviders,
+  create: createPaymentProcedure,
+  list: listPaymentsProcedure,
+  get: getPayment,
+  status: paymentStatusProcedure,
+  webhook: paymentWebhook,
+  resolve: resolvePaymentProcedure,
+  events: listPaymentEvents,
+  attachEvent: attachEventProcedure,
+  update: forbiddenUpdate,
+  remove: forbiddenRemove,
+});

@@ -1,0 +1,7 @@
+import { ensureInstall } from './ensure-install.mjs';
+import { build, runInForeground } from './run.mjs';
+import { node24 } from './with-node24.mjs';
+
+ensureInstall();
+await build('@vpn-api/server...', '@vpn-api/sdk');
+runInForeground(node24, ['tooling/dev/demo.ts', ...process.argv.slice(2)]);

@@ -1,0 +1,53 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureInstall } from './ensure-install.mjs';
+import { run } from './run.mjs';
+import { countTests } from './test-counts.mjs';
+
+const scratch = mkdtempSync(join(tmpdir(), 'vpn-api-test-'));
+const reportPath = join(scratch, 'vitest.json');
+const vitestArgs = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${reportPath}`];
+const startedAt = performance.now();
+
+ensureInstall();
+// Nothing waits for its result but the tests, some of which run what was built.
+const checks = Promise.all([
+  step('lint and format', 'biome', ['check', '--error-on-warnings', '.']),
+  step('types', 'turbo', ['run', 'typecheck', '//#typecheck:tooling', '--output-logs=errors-only']),
+]);
+const built = await step('build', 'turbo', ['run', 'build', '--output-logs=errors-only']);
+const steps = [...(await checks), built];
+steps.push(await step('generated files fresh', 'turbo', ['run', 'generate:check', '--output-logs=errors-only']));
+steps.push(
+  await step('tests, SQLite and PostgreSQL', 'vitest', [...vitestArgs, ...process.argv.slice(2)], { quiet: false }),
+);
+
+printSummary(steps, countTests(readReport()));
+
+async function step(name, command, args, { quiet = true } = {}) {
+  const result = await run(command, args, { quiet });
+  if (quiet && !result.ok) console.error(`\n── ${name} ──\n${result.output}`);
+  return { name, ok: result.ok, seconds: result.seconds };
+}
+
+function readReport() {
+  try {
+    return JSON.parse(readFileSync(reportPath, 'utf8'));
+  } catch {
+    return undefined;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function printSummary(rows, counts) {
+  const width = Math.max(...rows.map(({ name }) => name.length));
+  const line = ({ name, ok, seconds }) => `${ok ? '✓' : '✗'} ${name.padEnd(width)} ${seconds.toFixed(1).padStart(7)} s`;
+  const total = { name: 'all', ok: rows.every(({ ok }) => ok), seconds: (performance.now() - startedAt) / 1000 };
+  console.log(`\n${[...rows, total].map(line).join('\n')}\n`);
+  const parts = [`${counts.passed} passed`, `${counts.failed} failed`];
+  if (counts.skipped > 0) parts.push(`${counts.skipped} skipped`);
+  console.log(parts.join(', '));
+  process.exitCode = total.ok && counts.failed === 0 ? 0 : 1;
+}

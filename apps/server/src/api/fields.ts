@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { currencies } from '../domain/money.ts';
+import { CURRENCIES } from '../domain/money.ts';
 
 /** The fields that several procedures share. What a database would refuse is refused here, alike for both engines. */
 
@@ -63,7 +63,7 @@ export const amount = z.union([
   z.int().min(0).max(9_999_999_999_999),
 ]);
 
-export const currency = z.enum(currencies as [string, ...string[]]);
+export const currency = z.enum(CURRENCIES as unknown as [string, ...string[]]);
 
 export const telegramId = z.int().min(1).max(Number.MAX_SAFE_INTEGER);
 

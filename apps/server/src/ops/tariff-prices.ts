@@ -1,5 +1,5 @@
 import { invalidField } from '../domain/errors.ts';
-import { type Currency, parseAmount } from '../domain/money.ts';
+import { readAmount } from '../domain/money.ts';
 
 export interface PriceInput {
   readonly currency: string;
@@ -39,7 +39,7 @@ function lonePrice({ price, currency }: PricesInput): readonly PriceInput[] | un
 }
 
 function minorAmount({ amount, currency }: PriceInput, path: string): number {
-  const minor = parseAmount(amount, currency as Currency);
+  const minor = readAmount(amount, currency);
   if (minor === undefined) throw invalidField(path, `is not an amount of ${currency}`);
   return minor;
 }

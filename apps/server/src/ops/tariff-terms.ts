@@ -1,15 +1,8 @@
 import type { TariffWithPrices } from '@vpn-api/db';
+import type { TariffTerms } from '../domain/subscription.ts';
 
-/** A tariff as sold: stored with the payment, so that a later change of the tariff changes nothing that was quoted. */
-export interface TariffTerms {
-  readonly name: string;
-  readonly duration_days: number | null;
-  readonly device_limit: number;
-  readonly traffic_limit_bytes: number | null;
-  readonly grace_days: number;
-}
-
+/** A tariff as it is sold now: stored with the payment, so that a later change of the tariff changes no quote. */
 export function termsOf(tariff: TariffWithPrices): TariffTerms {
-  const { name, duration_days, device_limit, traffic_limit_bytes, grace_days } = tariff;
-  return { name, duration_days, device_limit, traffic_limit_bytes, grace_days };
+  const { id, name, duration_days, device_limit, traffic_limit_bytes, grace_days } = tariff;
+  return { tariff_id: id, tariff_name: name, duration_days, device_limit, traffic_limit_bytes, grace_days };
 }

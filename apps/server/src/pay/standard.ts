@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { epochMs, type Instant, toInstant } from '../domain/instant.ts';
-import { isCurrency, parseAmount } from '../domain/money.ts';
+import { isCurrency, readAmount } from '../domain/money.ts';
 import type { SettlementEvent } from '../domain/settlement.ts';
 import type { Delivery, PaymentProvider, RejectedDelivery, VerifiedEvent } from './provider.ts';
 
@@ -99,7 +99,7 @@ function settlementEvent(
 function amountOf(value: unknown, currency: string | undefined): SettlementEvent['amountMinor'] {
   if (typeof value !== 'string' && typeof value !== 'number') return undefined;
   if (currency === undefined || !isCurrency(currency)) return undefined;
-  return parseAmount(value, currency);
+  return readAmount(value, currency);
 }
 
 function occurredAt(timestamp: unknown, now: Instant): Instant {

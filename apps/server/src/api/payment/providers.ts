@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { currencies } from '../../domain/money.ts';
+import { CURRENCIES } from '../../domain/money.ts';
 import { publicProcedure } from '../trpc.ts';
 import { providerSchema } from './schemas.ts';
 
@@ -12,7 +12,7 @@ export const listProviders = publicProcedure
   .query(({ ctx }) =>
     [...ctx.services.providers.values()].map((provider) => ({
       name: provider.name,
-      currencies: [...(provider.currencies ?? currencies)],
+      currencies: [...(provider.currencies ?? CURRENCIES)],
       checkout: provider.checkoutType,
     })),
   );

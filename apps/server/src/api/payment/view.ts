@@ -1,7 +1,7 @@
 import type { PaymentEventRow, PaymentRow } from '@vpn-api/db';
 import type { z } from 'zod';
-import { type AmountMinor, type Currency, formatAmount, isCurrency } from '../../domain/money.ts';
-import type { TariffTerms } from '../../ops/tariff-terms.ts';
+import { formatAmount, isCurrency } from '../../domain/money.ts';
+import type { TariffTerms } from '../../domain/subscription.ts';
 import type { Checkout, PaymentProvider } from '../../pay/provider.ts';
 import type { paymentEventSchema, paymentSchema } from './schemas.ts';
 
@@ -28,15 +28,15 @@ export function paymentView(payment: PaymentRow, providers: Providers): z.output
 }
 
 function money(minor: number, currency: string): string {
-  return formatAmount(minor as AmountMinor, currency as Currency);
+  return formatAmount(minor, currency);
 }
 
 function checkoutOf(payment: PaymentRow, providers: Providers): Checkout | null {
   if (payment.status !== 'pending') return null;
   const provider = providers.get(payment.provider);
-  const { name } = JSON.parse(payment.tariff_snapshot) as TariffTerms;
+  const { tariff_name } = JSON.parse(payment.tariff_snapshot) as TariffTerms;
   const amount = money(payment.amount_minor, payment.currency);
-  return provider?.describeCheckout?.({ reference: payment.reference, amount, currency: payment.currency, title: name }) ?? null;
+  return provider?.describeCheckout?.({ reference: payment.reference, amount, currency: payment.currency, title: tariff_name }) ?? null;
 }
 
 export function paymentEventView(event: PaymentEventRow): z.output<typeof paymentEventSchema> {

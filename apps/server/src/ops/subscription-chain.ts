@@ -1,0 +1,45 @@
+import {
+  insertPeriod,
+  listPeriodsForUser,
+  type Queryable,
+  type SubscriptionPeriodRow,
+  type Tx,
+  updatePeriodFacts,
+  updateFold,
+} from '@vpn-api/db';
+import {
+  appendPeriod,
+  type FoldedPeriod,
+  foldPeriods,
+  misplacedPeriods,
+  type PeriodCut,
+  type PeriodOrigin,
+  type TariffTerms,
+} from '../domain/subscription.ts';
+
+/** A user's periods in order, each with its place in time. */
+export type Chain = readonly FoldedPeriod<SubscriptionPeriodRow>[];
+
+export async function loadChain(q: Queryable, userId: number): Promise<Chain> {
+  return foldPeriods(await listPeriodsForUser(q, userId));
+}
+
+interface Grant {
+  readonly userId: number;
+  readonly terms: TariffTerms;
+  readonly origin: PeriodOrigin;
+  readonly now: string;
+}
+
+/** Appends a period to the end of a chain. The caller holds the user's lock. */
+export async function grantPeriod(tx: Tx, chain: Chain, { userId, terms, origin, now }: Grant): Promise<SubscriptionPeriodRow> {
+  const period = appendPeriod(chain, { terms, origin, now });
+  return insertPeriod(tx, { ...period, user_id: userId, created_at: now });
+}
+
+/** Takes time from a period and moves those behind it forward. The caller holds the user's lock. */
+export async function cutPeriod(tx: Tx, chain: Chain, periodId: number, cut: PeriodCut): Promise<void> {
+  await updatePeriodFacts(tx, periodId, cut);
+  const rows = chain.map((period) => (period.id === periodId ? { ...period, ...cut } : period));
+  await updateFold(tx, misplacedPeriods(rows));
+}

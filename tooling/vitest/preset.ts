@@ -1,8 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import type { ViteUserConfig } from 'vitest/config';
 
-/** Workspace packages are tested from their sources: no build between an edit and its test. */
-const conditions = ['@vpn-api/source', 'module', 'node', 'import', 'default'];
+/**
+ * Workspace packages are tested from their sources: no build between an edit and its test. Nothing but our own condition:
+ * vitest hands these to the worker's Node, and with `import` among them `require('pg-pool')` would load an ES module.
+ */
+const conditions = ['@vpn-api/source'];
 
 const postgresSetup = fileURLToPath(new URL('./postgres.ts', import.meta.url));
 

@@ -1,0 +1,18 @@
+/** The longest wait between two attempts. Longer, and a host that came back would stay unused for minutes. */
+export const BACKOFF_CAP_SECONDS = 300;
+
+/** The widest wait before the attempt after `attempt` failures (1, 2, …): 2, 4, 8 … up to the cap. */
+export function backoffWindowSeconds(attempt: number): number {
+  // 2 ** 9 is past the cap already, and a count that ran for weeks must not become Infinity.
+  return Math.min(BACKOFF_CAP_SECONDS, 2 ** Math.min(Math.max(1, attempt), 9));
+}
+
+/**
+ * Whole seconds to wait after `attempt` failures: exponential with full jitter, so that a thousand peers of one host do
+ * not come back in the same second. At least 1, or a jitter of zero would be a busy loop.
+ *
+ * @param random01 a random number in [0, 1)
+ */
+export function backoffSeconds(attempt: number, random01: number): number {
+  return Math.max(1, Math.ceil(random01 * backoffWindowSeconds(attempt)));
+}

@@ -1,0 +1,90 @@
+/**
+ * Every way a use case can say no. Codes are stable and shared with the SDK; HTTP status and public text live in
+ * `api/error-table.ts`, where the compiler finds a code without a row.
+ */
+export type ErrorCode =
+  | 'validation_failed'
+  | 'malformed_json'
+  | 'password_too_short'
+  | 'password_too_common'
+  | 'tariff_required'
+  | 'price_mismatch'
+  | 'currency_not_sold'
+  | 'return_url_not_allowed'
+  | 'batch_too_large'
+  | 'not_authenticated'
+  | 'invalid_token'
+  | 'invalid_credentials'
+  | 'invalid_refresh_token'
+  | 'invalid_signature'
+  | 'not_allowed'
+  | 'admin_required'
+  | 'promotion_refused'
+  | 'scope_required'
+  | 'user_not_active'
+  | 'no_active_subscription'
+  | 'self_subscribe_disabled'
+  | 'not_found'
+  | 'user_not_found'
+  | 'tariff_not_found'
+  | 'peer_not_found'
+  | 'config_not_found'
+  | 'payment_not_found'
+  | 'event_not_found'
+  | 'period_not_found'
+  | 'session_not_found'
+  | 'api_key_not_found'
+  | 'server_not_found'
+  | 'provider_not_found'
+  | 'method_not_allowed'
+  | 'email_taken'
+  | 'identity_conflict'
+  | 'last_admin'
+  | 'tariff_exists'
+  | 'tariff_in_use'
+  | 'tariff_archived'
+  | 'already_lifetime'
+  | 'nothing_to_extend'
+  | 'period_over'
+  | 'device_limit_reached'
+  | 'key_conflict'
+  | 'address_conflict'
+  | 'client_keys_not_supported'
+  | 'client_key_required'
+  | 'private_key_not_stored'
+  | 'too_many_open_payments'
+  | 'payment_conflict'
+  | 'payment_not_open'
+  | 'event_not_open'
+  | 'idempotency_in_progress'
+  | 'payload_too_large'
+  | 'unsupported_media_type'
+  | 'idempotency_key_reused'
+  | 'rate_limited'
+  | 'internal_error'
+  | 'host_refused'
+  | 'no_capacity'
+  | 'overloaded'
+  | 'peer_pending'
+  | 'unavailable';
+/** One field that is wrong. `path` is dotted (`prices.0.amount`); `message` never repeats the submitted value. */
+export interface ErrorIssue {
+  readonly path: string;
+  readonly message: string;
+}
+export interface DomainErrorOptions {
+  readonly issues?: readonly ErrorIssue[];
+  readonly retryAfterSeconds?: number;
+  /** For the log only; never sent. */
+  readonly internal?: string;
+  readonly cause?: unknown;
+}
+/** A refusal with a stable code. `message` is for logs; what the caller reads comes from the error table. */
+export declare class DomainError extends Error {
+  readonly code: ErrorCode;
+  readonly issues: readonly ErrorIssue[];
+  readonly retryAfterSeconds: number | undefined;
+  constructor(code: ErrorCode, options?: DomainErrorOptions);
+}
+/** Says that one field of the input is wrong, for rules that no schema can express. */
+export declare function invalidField(path: string, message: string): DomainError;

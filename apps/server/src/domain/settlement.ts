@@ -1,0 +1,513 @@
+import type { ErrorCode } from './errors.ts';
+import { canMove, hasReceivedMoney, isPaid, type PaymentStatus, type ReviewReason } from './payment.ts';
+import {
+  appendPeriod,
+  foldPeriods,
+  hasLifetime,
+  type NewPeriod,
+  type PeriodFacts,
+  refundCut,
+  type TariffTerms,
+} from './subscription.ts';
+
+/** What a provider said about money, in no provider's own terms. Verified, and with nothing of ours mixed in. */
+export interface SettlementEvent {
+  /** Name of the sender, as in the payment's `provider`. */
+  readonly provider: string;
+  readonly type: 'completed' | 'failed' | 'refunded';
+  readonly reference?: string | undefined;
+  readonly paymentId?: number | undefined;
+  /** The provider's id of the charge: the identity of the money. */
+  readonly chargeId?: string | undefined;
+  readonly refundId?: string | undefined;
+  /** In minor units of `currency`; what went back, for a refund. */
+  readonly amountMinor?: number | undefined;
+  readonly currency?: string | undefined;
+  /** The provider declares this charge a renewal of the payment that `reference` names. */
+  readonly renewal?: boolean | undefined;
+}
+
+/** The columns of a `payments` row that settling reads, and the tariff as it was sold. */
+export interface SettlementPayment {
+  readonly id: number;
+  readonly parent_id: number | null;
+  readonly user_id: number;
+  readonly reference: string;
+  readonly provider: string;
+  readonly provider_payment_id: string | null;
+  readonly status: PaymentStatus;
+  readonly amount_minor: number;
+  readonly currency: string;
+  readonly refunded_minor: number;
+  readonly terms: TariffTerms;
+}
+
+export interface RefundFacts {
+  readonly id: number;
+  readonly payment_id: number;
+  readonly provider_refund_id: string | null;
+  readonly amount_minor: number;
+  readonly status: 'pending' | 'succeeded' | 'failed';
+}
+
+export interface Money {
+  readonly amount_minor: number;
+  readonly currency: string;
+}
+
+/** Everything `decideSettlement` may look at, read in one transaction under the lock of the payment's user. */
+export interface SettlementSnapshot {
+  /** The payment whose `reference` is the event's. */
+  readonly byReference?: SettlementPayment | undefined;
+  /** The payment of this provider whose `provider_payment_id` is the event's charge id. */
+  readonly byCharge?: SettlementPayment | undefined;
+  /** The payment an admin attached the event to. Stands in for `byReference`, and for nothing else. */
+  readonly forced?: SettlementPayment | undefined;
+  /** The user of the payment found. */
+  readonly user: { readonly removed_at: string | null };
+  /** All periods of that user. */
+  readonly periods: readonly (PeriodFacts & { readonly payment_id: number | null })[];
+  /** The refunds of the payment found, and any with the event's provider and refund id. */
+  readonly refunds: readonly RefundFacts[];
+  /** For a payment in review because other money came than was asked: what came. Else what was quoted is what came. */
+  readonly received?: Money | undefined;
+}
+
+/**
+ * One change to write. In the order given they are payment, period, refund; each follows from the snapshot, so applying
+ * a decision never needs another look at the rows.
+ */
+export type SettlementAction =
+  /** status = completed, completed_at = now, provider_payment_id = charge_id (unless null: manual money has none). */
+  | { readonly kind: 'complete_payment'; readonly payment_id: number; readonly charge_id: string | null }
+  /** status = needs_review. */
+  | {
+      readonly kind: 'review_payment';
+      readonly payment_id: number;
+      readonly charge_id: string;
+      readonly reason: ReviewReason;
+    }
+  /** status = failed. */
+  | { readonly kind: 'fail_payment'; readonly payment_id: number }
+  /** provider_payment_id = charge_id; the status stays. */
+  | { readonly kind: 'bind_charge'; readonly payment_id: number; readonly charge_id: string }
+  /** A new payment of the parent's user, tariff, terms and provider. */
+  | ({
+      readonly kind: 'add_child';
+      readonly parent_id: number;
+      readonly charge_id: string;
+      readonly status: 'completed' | 'needs_review';
+      readonly reason: ReviewReason | null;
+    } & Money)
+  /** A new period. `payment_id` is null when it is of the child that this decision adds. */
+  | { readonly kind: 'grant_period'; readonly payment_id: number | null; readonly period: NewPeriod }
+  /** A refund that succeeded. `refund_id` is our row that waited for it, or null for a new row. */
+  | {
+      readonly kind: 'record_refund';
+      readonly payment_id: number;
+      readonly refund_id: number | null;
+      readonly provider_refund_id: string | null;
+      readonly amount_minor: number;
+    }
+  /** status and refunded_minor; `review_reason` is a remark to store, or null to leave as it is. */
+  | {
+      readonly kind: 'mark_refunded';
+      readonly payment_id: number;
+      readonly status: 'refunded' | 'partially_refunded';
+      readonly refunded_minor: number;
+      readonly review_reason: ReviewReason | null;
+    }
+  /** Then the chain is folded anew. */
+  | {
+      readonly kind: 'cut_period';
+      readonly period_id: number;
+      readonly cut_seconds: number;
+      readonly revoked_at: string | null;
+    };
+
+export type SettlementOutcome = 'settled' | 'duplicate' | 'ignored' | 'held' | 'parked';
+
+export type SettlementReason =
+  | ReviewReason
+  | 'payment_unknown'
+  | 'charge_unknown'
+  | 'payment_not_settled'
+  | 'provider_mismatch'
+  | 'identifiers_disagree'
+  | 'charge_mismatch'
+  | 'charge_missing'
+  | 'refund_id_missing'
+  | 'amount_missing'
+  | 'refund_amount_mismatch'
+  | 'refund_exceeds_payment'
+  | 'payment_not_pending'
+  | 'already_refunded';
+
+/**
+ * - `settled`: acted upon;
+ * - `duplicate`: this charge or refund is known, nothing to do;
+ * - `ignored`: has no meaning any more, nothing granted or lost;
+ * - `held`: contradicts itself or the payment, waits for a person;
+ * - `parked`: waits for a payment, or for its settlement, and is decided anew then.
+ */
+export interface SettlementDecision {
+  readonly outcome: SettlementOutcome;
+  readonly reason?: SettlementReason;
+  /** The payment the event is about, once that is certain. Children are named by their own id. */
+  readonly payment_id: number | null;
+  readonly actions: readonly SettlementAction[];
+}
+
+/** Decides what one event does to one user's money. Total: every snapshot and event has an answer, nothing throws. */
+export function decideSettlement(
+  snapshot: SettlementSnapshot,
+  event: SettlementEvent,
+  now: string,
+): SettlementDecision {
+  const named = snapshot.forced ?? snapshot.byReference;
+  const payment = snapshot.byCharge ?? named;
+  // A bare payment id never finds a payment: ids are small numbers, and a sender's mistake would pay for a stranger.
+  if (payment === undefined) return waiting(null, 'payment_unknown');
+  const contradiction = findContradiction(snapshot, event, payment);
+  if (contradiction !== undefined) return { outcome: 'held', reason: contradiction, payment_id: null, actions: [] };
+  const context: Context = { snapshot, event, payment, now };
+  switch (event.type) {
+    case 'completed':
+      return decideCompleted(context);
+    case 'failed':
+      return decideFailed(context);
+    case 'refunded':
+      return decideRefunded(context);
+    default:
+      return assertNever(event.type);
+  }
+}
+
+interface Context {
+  readonly snapshot: SettlementSnapshot;
+  readonly event: SettlementEvent;
+  readonly payment: SettlementPayment;
+  readonly now: string;
+}
+
+function findContradiction(
+  snapshot: SettlementSnapshot,
+  event: SettlementEvent,
+  payment: SettlementPayment,
+): SettlementReason | undefined {
+  if (payment.provider !== event.provider) return 'provider_mismatch';
+  const { forced, byReference, byCharge } = snapshot;
+  if (byCharge !== undefined && byCharge.provider_payment_id !== event.chargeId) return 'identifiers_disagree';
+  if (forced !== undefined) return isOneOf(payment, forced.id) ? undefined : 'identifiers_disagree';
+  if (byReference !== undefined && byReference.reference !== event.reference) return 'identifiers_disagree';
+  if (event.reference !== undefined && !isNamedBy(payment, event.reference, byReference)) return 'identifiers_disagree';
+  if (event.paymentId !== undefined && !isOneOf(payment, event.paymentId)) return 'identifiers_disagree';
+  return undefined;
+}
+
+/** A child is named by its parent's identifiers too: providers repeat the first reference for every further charge. */
+function isOneOf(payment: SettlementPayment, id: number): boolean {
+  return id === payment.id || id === payment.parent_id;
+}
+
+function isNamedBy(payment: SettlementPayment, reference: string, byReference: SettlementPayment | undefined): boolean {
+  return reference === payment.reference || (byReference !== undefined && isOneOf(payment, byReference.id));
+}
+
+function decideCompleted(context: Context): SettlementDecision {
+  const { event, payment } = context;
+  const { chargeId, amountMinor, currency } = event;
+  if (chargeId === undefined) return held(payment, 'charge_missing');
+  if (amountMinor === undefined || currency === undefined) return held(payment, 'amount_missing');
+  const charge: Charge = { id: chargeId, amount_minor: amountMinor, currency };
+  const isSameCharge = payment.provider_payment_id === chargeId;
+  switch (payment.status) {
+    case 'pending':
+    case 'failed':
+      if (payment.provider_payment_id !== null && !isSameCharge) return held(payment, 'charge_mismatch');
+      return settleCharge(context, charge);
+    case 'refunded':
+      if (isSameCharge) return duplicate(payment);
+      return payment.provider_payment_id === null && isQuoted(payment, charge)
+        ? bindToRefunded(payment, charge)
+        : addCharge(context, charge);
+    case 'completed':
+    case 'partially_refunded':
+    case 'needs_review':
+      return isSameCharge ? duplicate(payment) : addCharge(context, charge);
+    default:
+      return assertNever(payment.status);
+  }
+}
+
+interface Charge extends Money {
+  readonly id: string;
+}
+
+function settleCharge(context: Context, charge: Charge): SettlementDecision {
+  const { payment } = context;
+  const obstacle = findObstacle(context, charge);
+  if (obstacle === undefined) {
+    return settled(payment, undefined, [
+      { kind: 'complete_payment', payment_id: payment.id, charge_id: charge.id },
+      grantFor(context, payment.id),
+    ]);
+  }
+  return settled(payment, obstacle, [
+    { kind: 'review_payment', payment_id: payment.id, charge_id: charge.id, reason: obstacle },
+  ]);
+}
+
+/** Money on top of money: never a duplicate, and never a second grant unless the sender declared a renewal. */
+function addCharge(context: Context, charge: Charge): SettlementDecision {
+  const { payment, event } = context;
+  const obstacle = event.renewal === true ? findRenewalObstacle(context, charge) : 'extra_charge';
+  const child = {
+    kind: 'add_child',
+    parent_id: payment.parent_id ?? payment.id,
+    charge_id: charge.id,
+    amount_minor: charge.amount_minor,
+    currency: charge.currency,
+  } as const;
+  if (obstacle !== undefined) {
+    return settled(payment, obstacle, [{ ...child, status: 'needs_review', reason: obstacle }]);
+  }
+  return settled(payment, undefined, [{ ...child, status: 'completed', reason: null }, grantFor(context, null)]);
+}
+
+function bindToRefunded(payment: SettlementPayment, charge: Charge): SettlementDecision {
+  const actions: SettlementAction[] = [{ kind: 'bind_charge', payment_id: payment.id, charge_id: charge.id }];
+  return { outcome: 'ignored', reason: 'already_refunded', payment_id: payment.id, actions };
+}
+
+function isQuoted(payment: SettlementPayment, money: Money): boolean {
+  return payment.currency === money.currency && payment.amount_minor === money.amount_minor;
+}
+
+function findObstacle(context: Context, money: Money): ReviewReason | undefined {
+  const { payment, snapshot } = context;
+  if (payment.currency !== money.currency) return 'currency_mismatch';
+  if (payment.amount_minor !== money.amount_minor) return 'amount_mismatch';
+  // The unique index says the same; asked here, the money waits for a person instead of failing for ever.
+  if (snapshot.periods.some((period) => period.payment_id === payment.id)) return 'already_granted';
+  return findGrantObstacle(snapshot);
+}
+
+function findRenewalObstacle(context: Context, money: Money): ReviewReason | undefined {
+  const { payment, snapshot } = context;
+  if (payment.status === 'needs_review') return 'extra_charge';
+  if (payment.currency !== money.currency) return 'currency_mismatch';
+  if (payment.amount_minor !== money.amount_minor) return 'amount_mismatch';
+  return findGrantObstacle(snapshot);
+}
+
+function findGrantObstacle(
+  snapshot: Pick<SettlementSnapshot, 'user' | 'periods'>,
+): 'user_removed' | 'already_lifetime' | undefined {
+  if (snapshot.user.removed_at !== null) return 'user_removed';
+  return hasLifetime(foldPeriods(snapshot.periods)) ? 'already_lifetime' : undefined;
+}
+
+function grantFor(context: Pick<Context, 'payment' | 'snapshot' | 'now'>, paymentId: number | null): SettlementAction {
+  const { payment, snapshot, now } = context;
+  const origin = {
+    source: 'payment',
+    payment_id: paymentId,
+    price_minor: payment.amount_minor,
+    currency: payment.currency,
+    reason: null,
+  } as const;
+  const period = appendPeriod(snapshot.periods, { terms: payment.terms, origin, now });
+  return { kind: 'grant_period', payment_id: paymentId, period };
+}
+
+function decideFailed({ event, payment }: Context): SettlementDecision {
+  if (payment.status !== 'pending') {
+    return { outcome: 'ignored', reason: 'payment_not_pending', payment_id: payment.id, actions: [] };
+  }
+  if (namesOtherCharge(payment, event)) return held(payment, 'charge_mismatch');
+  return settled(payment, undefined, [{ kind: 'fail_payment', payment_id: payment.id }]);
+}
+
+function namesOtherCharge(payment: SettlementPayment, event: SettlementEvent): boolean {
+  const { provider_payment_id: bound } = payment;
+  return bound !== null && event.chargeId !== undefined && event.chargeId !== bound;
+}
+
+function decideRefunded(context: Context): SettlementDecision {
+  const { snapshot, event, payment } = context;
+  const { refundId, amountMinor, currency } = event;
+  if (refundId === undefined) return held(payment, 'refund_id_missing');
+  if (amountMinor === undefined || currency === undefined || amountMinor <= 0) return held(payment, 'amount_missing');
+  const known = snapshot.refunds.find((refund) => refund.provider_refund_id === refundId);
+  if (known !== undefined && known.payment_id !== payment.id) return held(payment, 'identifiers_disagree');
+  const paid = receivedFor(payment, snapshot);
+  if (currency !== paid.currency) return held(payment, 'currency_mismatch');
+  if (known !== undefined && known.amount_minor !== amountMinor) return held(payment, 'refund_amount_mismatch');
+  if (known?.status === 'succeeded') return duplicate(payment);
+  if (namesOtherCharge(payment, event)) return otherChargeRefunded(payment);
+  if (payment.refunded_minor + amountMinor > paid.amount_minor) return held(payment, 'refund_exceeds_payment');
+  const refund = { row: known ?? ownRequest(snapshot, payment, amountMinor), provider_refund_id: refundId };
+  return applyRefund(context, { ...refund, amount_minor: amountMinor, paid_minor: paid.amount_minor });
+}
+
+function receivedFor(payment: SettlementPayment, snapshot: SettlementSnapshot): Money {
+  return payment.status === 'needs_review' ? (snapshot.received ?? payment) : payment;
+}
+
+/** The charge may be an extra one whose own event is still on its way; for money not yet settled it is a contradiction. */
+function otherChargeRefunded(payment: SettlementPayment): SettlementDecision {
+  return hasReceivedMoney(payment.status) ? waiting(payment, 'charge_unknown') : held(payment, 'charge_mismatch');
+}
+
+/** Our own refund request whose answer is not stored yet: the provider's event can overtake it. */
+function ownRequest(
+  snapshot: SettlementSnapshot,
+  payment: SettlementPayment,
+  amountMinor: number,
+): RefundFacts | undefined {
+  return snapshot.refunds.find(
+    (refund) =>
+      refund.payment_id === payment.id &&
+      refund.status === 'pending' &&
+      refund.provider_refund_id === null &&
+      refund.amount_minor === amountMinor,
+  );
+}
+
+interface RefundStep {
+  readonly row: RefundFacts | undefined;
+  readonly provider_refund_id: string | null;
+  readonly amount_minor: number;
+  readonly paid_minor: number;
+}
+
+function applyRefund(context: Context, step: RefundStep): SettlementDecision {
+  const { payment, event } = context;
+  const refunded = payment.refunded_minor + step.amount_minor;
+  const status = refunded === step.paid_minor ? 'refunded' : 'partially_refunded';
+  // Part of money that bought nothing yet: what it buys is decided first, then the refund cuts it.
+  if (!canMove(payment.status, status)) return waiting(payment, 'payment_not_settled');
+  const cut = isPaid(payment.status) ? cutFor(context, { refunded, paid: step.paid_minor }) : undefined;
+  const flag = cut === 'lifetime_partial_refund' ? cut : null;
+  const actions: SettlementAction[] = [
+    { kind: 'mark_refunded', payment_id: payment.id, status, refunded_minor: refunded, review_reason: flag },
+    {
+      kind: 'record_refund',
+      payment_id: payment.id,
+      refund_id: step.row?.id ?? null,
+      provider_refund_id: step.provider_refund_id,
+      amount_minor: step.amount_minor,
+    },
+  ];
+  if (payment.provider_payment_id === null && event.chargeId !== undefined) {
+    actions.unshift({ kind: 'bind_charge', payment_id: payment.id, charge_id: event.chargeId });
+  }
+  if (cut !== undefined && cut !== 'lifetime_partial_refund') actions.push(cut);
+  return settled(payment, flag ?? undefined, actions);
+}
+
+function cutFor(
+  { snapshot, payment, now }: Pick<Context, 'snapshot' | 'payment' | 'now'>,
+  money: { readonly refunded: number; readonly paid: number },
+): SettlementAction | 'lifetime_partial_refund' | undefined {
+  const period = foldPeriods(snapshot.periods).find((candidate) => candidate.payment_id === payment.id);
+  if (period === undefined) return undefined;
+  if (period.length_seconds === null && money.refunded < money.paid) return 'lifetime_partial_refund';
+  const cut = refundCut(period, { refundedMinor: money.refunded, paidMinor: money.paid, at: now });
+  return { kind: 'cut_period', period_id: period.id, ...cut };
+}
+
+/** A refund that an admin made or recorded, at the moment it is known to have succeeded. */
+export interface AdminRefund {
+  readonly amountMinor: number;
+  /** Our row, if it was written before the provider was asked. */
+  readonly row?: RefundFacts | undefined;
+  readonly providerRefundId?: string | undefined;
+}
+
+/** What an admin's act does, or the code of the refusal. */
+export type AdminDecision =
+  | { readonly ok: true; readonly actions: readonly SettlementAction[] }
+  | { readonly ok: false; readonly code: ErrorCode };
+
+/** As a `refunded` event, for a refund that starts on our side. Refuses what the event would be held or parked for. */
+export function decideAdminRefund(
+  snapshot: SettlementSnapshot & { readonly payment: SettlementPayment },
+  refund: AdminRefund,
+  now: string,
+): AdminDecision {
+  const { payment } = snapshot;
+  const paid = receivedFor(payment, snapshot).amount_minor;
+  if (refund.amountMinor <= 0 || payment.refunded_minor + refund.amountMinor > paid) {
+    return { ok: false, code: 'validation_failed' };
+  }
+  if (!isPaid(payment.status) && payment.status !== 'needs_review') return { ok: false, code: 'payment_not_open' };
+  const event: SettlementEvent = { provider: payment.provider, type: 'refunded' };
+  const decision = applyRefund(
+    { snapshot, event, payment, now },
+    {
+      row: refund.row,
+      provider_refund_id: refund.providerRefundId ?? null,
+      amount_minor: refund.amountMinor,
+      paid_minor: paid,
+    },
+  );
+  return decision.outcome === 'settled'
+    ? { ok: true, actions: decision.actions }
+    : { ok: false, code: 'payment_not_open' };
+}
+
+/**
+ * What an admin's word on a payment does: `accept` grants what was sold for it, `reject` fails it. Only for payments in
+ * review and for pending `manual` ones.
+ */
+export function decideResolution(
+  snapshot: Pick<SettlementSnapshot, 'user' | 'periods'> & { readonly payment: SettlementPayment },
+  verdict: 'accept' | 'reject',
+  now: string,
+): AdminDecision {
+  const { payment } = snapshot;
+  const isResolvable =
+    payment.status === 'needs_review' || (payment.status === 'pending' && payment.provider === 'manual');
+  if (!isResolvable) return { ok: false, code: 'payment_not_open' };
+  if (verdict === 'reject') return { ok: true, actions: [{ kind: 'fail_payment', payment_id: payment.id }] };
+  const obstacle = findGrantObstacle(snapshot);
+  if (obstacle === 'already_lifetime') return { ok: false, code: 'already_lifetime' };
+  if (obstacle === 'user_removed') return { ok: false, code: 'user_not_found' };
+  if (snapshot.periods.some((period) => period.payment_id === payment.id)) {
+    return { ok: false, code: 'payment_conflict' };
+  }
+  return {
+    ok: true,
+    actions: [
+      { kind: 'complete_payment', payment_id: payment.id, charge_id: payment.provider_payment_id },
+      grantFor({ payment, snapshot: { ...snapshot, refunds: [] }, now }, payment.id),
+    ],
+  };
+}
+
+function settled(
+  payment: SettlementPayment,
+  reason: SettlementReason | undefined,
+  actions: readonly SettlementAction[],
+): SettlementDecision {
+  const base = { outcome: 'settled', payment_id: payment.id, actions } as const;
+  return reason === undefined ? base : { ...base, reason };
+}
+
+function held(payment: SettlementPayment, reason: SettlementReason): SettlementDecision {
+  return { outcome: 'held', reason, payment_id: payment.id, actions: [] };
+}
+
+function duplicate(payment: SettlementPayment): SettlementDecision {
+  return { outcome: 'duplicate', payment_id: payment.id, actions: [] };
+}
+
+function waiting(payment: SettlementPayment | null, reason: SettlementReason): SettlementDecision {
+  return { outcome: 'parked', reason, payment_id: payment?.id ?? null, actions: [] };
+}
+
+function assertNever(value: never): never {
+  throw new TypeError(`unhandled case: ${String(value)}`);
+}

@@ -20,7 +20,7 @@ export interface Random {
   bytes(length: number): Uint8Array;
 }
 
-/** Wakes the reconciler after a commit that changes what hosts should hold. Cheap, never fails, may be called often. */
+/** Starts a background loop's next round now. Cheap, never fails, may be called often. */
 export interface Waker {
   wake(): void;
 }
@@ -36,6 +36,8 @@ export interface Services {
   readonly secretBox: SecretBox;
   readonly rateLimiter: RateLimiter;
   readonly reconciler: Waker;
+  /** Tries parked payment events again: a payment was made or settled that they may wait for. */
+  readonly parkedEvents: Waker;
   readonly providers: ReadonlyMap<string, PaymentProvider>;
   readonly log: Logger;
   readonly metrics: Metrics;

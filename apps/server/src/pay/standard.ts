@@ -1,5 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { epochMs, type Instant, toInstant } from '../domain/instant.ts';
+import { epochMs, type Instant } from '../domain/instant.ts';
 import { isCurrency, readAmount } from '../domain/money.ts';
 import type { SettlementEvent } from '../domain/settlement.ts';
 import type { Delivery, PaymentProvider, RejectedDelivery, VerifiedEvent } from './provider.ts';
@@ -24,7 +24,7 @@ export function standardProvider(name: string, secrets: readonly string[]): Paym
     checkoutType: 'external',
     verify: (delivery, now) => {
       const problem = checkSignature(delivery, keys, now);
-      return problem ?? readEvent(name, delivery, now);
+      return problem ?? readEvent(name, delivery);
     },
   };
 }
@@ -53,7 +53,7 @@ function rejected(reason: string): RejectedDelivery {
   return { kind: 'rejected', reason };
 }
 
-function readEvent(provider: string, { raw, headers }: Delivery, now: Instant): VerifiedEvent {
+function readEvent(provider: string, { raw, headers }: Delivery): VerifiedEvent {
   const dedupeKey = headers['webhook-id'] ?? '';
   const body = parseObject(raw);
   if (body === undefined) return malformed(dedupeKey, 'unknown', 'the body is not a JSON object');
@@ -62,7 +62,7 @@ function readEvent(provider: string, { raw, headers }: Delivery, now: Instant): 
   const action = Object.hasOwn(typeByName, type) ? typeByName[type] : undefined;
   if (action === undefined) return { kind: 'event', dedupeKey, type, event: undefined };
   if (!isObject(body.data)) return malformed(dedupeKey, type, 'data is missing');
-  const event = settlementEvent(provider, action, body.data, occurredAt(body.timestamp, now));
+  const event = settlementEvent(provider, action, body.data);
   return typeof event === 'string' ? malformed(dedupeKey, type, event) : { kind: 'event', dedupeKey, type, event };
 }
 
@@ -75,7 +75,6 @@ function settlementEvent(
   provider: string,
   type: SettlementEvent['type'],
   data: Record<string, unknown>,
-  occurred: Instant,
 ): SettlementEvent | string {
   for (const key of ['reference', 'provider_payment_id', 'refund_id', 'currency']) {
     if (data[key] != null && textOf(data[key], 255) === undefined) return `${key} is not a printable string`;
@@ -85,7 +84,6 @@ function settlementEvent(
   return {
     provider,
     type,
-    occurredAt: occurred,
     reference: textOf(data.reference, 255),
     paymentId: isId(data.payment_id) ? data.payment_id : undefined,
     chargeId: textOf(data.provider_payment_id, 255),
@@ -100,11 +98,6 @@ function amountOf(value: unknown, currency: string | undefined): SettlementEvent
   if (typeof value !== 'string' && typeof value !== 'number') return undefined;
   if (currency === undefined || !isCurrency(currency)) return undefined;
   return readAmount(value, currency);
-}
-
-function occurredAt(timestamp: unknown, now: Instant): Instant {
-  const ms = typeof timestamp === 'string' ? Date.parse(timestamp) : Number.NaN;
-  return Number.isFinite(ms) && ms <= epochMs(now) ? toInstant(ms) : now;
 }
 
 function parseObject(raw: string): Record<string, unknown> | undefined {

@@ -1,0 +1,68 @@
+import { insertEventOnce, type PaymentEventRow, type Tx } from '@vpn-api/db';
+import { DomainError } from '../domain/errors.ts';
+import type { Delivery, VerifiedEvent } from '../pay/provider.ts';
+import type { Services } from '../services.ts';
+import { eventColumns, type Outcome, recordOutcome } from './payment-inbox.ts';
+import { type SettleDeps, settleEvent } from './settle-payment.ts';
+
+type Deps = SettleDeps & Pick<Services, 'store' | 'providers' | 'log' | 'metrics'>;
+export type WebhookResult = PaymentEventRow['outcome'];
+
+interface ReceiveWebhook {
+  readonly provider: string;
+  readonly delivery: Delivery;
+}
+
+/**
+ * Takes one delivery: authentic or refused by its bytes alone, then stored with its effect in one transaction. Returning
+ * means it is durable; whatever is thrown after the check means that nothing happened and the sender should repeat.
+ * @throws DomainError `provider_not_found`, `invalid_signature`
+ */
+export async function receiveWebhook(deps: Deps, { provider: name, delivery }: ReceiveWebhook): Promise<WebhookResult> {
+  const provider = deps.providers.get(name);
+  if (provider?.verify === undefined) throw new DomainError('provider_not_found');
+  const verified = provider.verify(delivery, deps.clock.now());
+  if (verified.kind === 'rejected') {
+    deps.metrics.countWebhook(name, 'rejected');
+    deps.log.warn({ provider: name, reason: verified.reason }, 'webhook rejected');
+    throw new DomainError('invalid_signature', { internal: verified.reason });
+  }
+  const result = await deps.store.transaction((tx) => settleDelivery(deps, tx, { name, verified, raw: delivery.raw }));
+  deps.metrics.countWebhook(name, result);
+  return result;
+}
+
+interface Received {
+  readonly name: string;
+  readonly verified: VerifiedEvent;
+  readonly raw: string;
+}
+
+/**
+ * The insert comes first: a repeat that runs at the same time waits on the unique index for the outcome of this one, and
+ * then finds nothing left to do.
+ */
+async function settleDelivery(deps: Deps, tx: Tx, { name, verified, raw }: Received): Promise<WebhookResult> {
+  const { dedupeKey, event, type } = verified;
+  const now = deps.clock.now();
+  const stored = await insertEventOnce(tx, {
+    provider: name,
+    dedupe_key: dedupeKey,
+    type,
+    ...eventColumns(event),
+    raw,
+    outcome: 'parked',
+    received_at: now,
+  });
+  if (stored === undefined) return 'duplicate';
+  const decision = event === undefined ? withoutEvent(verified) : await settleEvent(deps, tx, event);
+  await recordOutcome(tx, stored.id, { ...decision, now });
+  return decision.outcome;
+}
+
+/** Authentic, but with nothing to settle: a type that is not ours, or a body that only a person can make sense of. */
+function withoutEvent({ malformed }: VerifiedEvent): Outcome {
+  return malformed === undefined
+    ? { outcome: 'ignored', reason: 'type_unknown', payment_id: null }
+    : { outcome: 'held', reason: `malformed: ${malformed}`, payment_id: null };
+}

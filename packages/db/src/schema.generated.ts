@@ -65,12 +65,12 @@ export interface IdempotencyKeys {
 }
 
 export interface PaymentEvents {
+  action: "completed" | "failed" | "refunded" | null;
   amount_minor: number | null;
   claimed_payment_id: number | null;
   currency: string | null;
   dedupe_key: string;
   id: Generated<number>;
-  occurred_at: string | null;
   outcome: "settled" | "duplicate" | "ignored" | "held" | "parked";
   payment_id: number | null;
   processed_at: string | null;

@@ -109,14 +109,14 @@ const sales = (t: ColumnTokens): string[] => [
   id ${t.id},
   provider text not null,
   dedupe_key text not null, -- the provider's own id of the event, or a hash of what makes it the same
-  type text not null,
+  type text not null, -- the sender's own name for what happened
+  action text check (action in ('completed', 'failed', 'refunded')), -- what it means for a payment; null: nothing that can be settled
   reference text,
   claimed_payment_id integer, -- our payment as the sender names it; not trusted, hence no foreign key
   provider_payment_id text,
   provider_refund_id text,
   amount_minor ${t.big},
   currency text,
-  occurred_at ${t.instant}, -- by the sender's clock
   raw text not null, -- the verified body as it came
   outcome text not null check (outcome in ('settled', 'duplicate', 'ignored', 'held', 'parked')), -- parked waits for its payment, held for a person
   reason text,

@@ -12,6 +12,8 @@ import type { PaymentProvider } from './pay/provider.ts';
 /** Time as an argument: tests move it, nothing else reads the system clock. */
 export interface Clock {
   now(): Instant;
+  /** Calls back once the time has come, soon if it is past; answers how to cancel. */
+  at(time: Instant, callback: () => void): () => void;
 }
 
 /** Randomness as an argument. */

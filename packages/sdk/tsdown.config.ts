@@ -1,0 +1,14 @@
+import { defineConfig } from 'tsdown';
+
+/**
+ * The router's type is inlined, so that a consumer installs no server. What stays an import is what a consumer has
+ * anyway: `@trpc/client` and its own peer `@trpc/server`.
+ */
+export default defineConfig({
+  entry: ['src/index.ts'],
+  format: ['esm', 'cjs'],
+  platform: 'neutral',
+  target: 'es2022',
+  dts: true,
+  deps: { neverBundle: [/^@trpc\//] },
+});

@@ -18,7 +18,7 @@ const START_TIMEOUT_MS = 30_000;
  * stores copy, in `TEST_DATABASE_TEMPLATE`. A `TEST_DATABASE_URL` from outside is used as it is: a role that may create
  * databases is all it needs.
  */
-export default async function startPostgres(): Promise<() => Promise<void>> {
+export async function setup(): Promise<void> {
   const given = process.env.TEST_DATABASE_URL;
   const server = given === undefined ? await startServer() : { url: given, stop: async () => {} };
   const template = `vpn_template_${randomBytes(4).toString('hex')}`;
@@ -30,11 +30,17 @@ export default async function startPostgres(): Promise<() => Promise<void>> {
   }
   process.env.TEST_DATABASE_URL = server.url;
   process.env.TEST_DATABASE_TEMPLATE = template;
-  return async () => {
+  finish = async () => {
     if (given !== undefined) await onServer(given, `drop database if exists ${template}`);
     await server.stop();
   };
 }
+
+export async function teardown(): Promise<void> {
+  await finish();
+}
+
+let finish = async (): Promise<void> => {};
 
 async function createTemplate(serverUrl: string, name: string): Promise<void> {
   await onServer(serverUrl, `create database ${name}`);

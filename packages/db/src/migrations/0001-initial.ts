@@ -97,8 +97,7 @@ const sales = (t: ColumnTokens): string[] => [
   completed_at ${t.instant},
   disputed_at ${t.instant}, -- an overlay on any status: access is suspended while it is set
   updated_at ${t.instant} not null,
-  unique (provider, provider_payment_id),
-  check (refunded_minor <= amount_minor)
+  unique (provider, provider_payment_id)
 )`,
   'create index payments_user on payments (user_id)',
   'create index payments_tariff on payments (tariff_id)',

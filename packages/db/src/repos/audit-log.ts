@@ -1,0 +1,39 @@
+import type { Insertable, Selectable } from 'kysely';
+import type { AuditLog } from '../schema.generated.ts';
+import type { Queryable } from '../store.ts';
+import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+
+export type AuditRow = Selectable<AuditLog>;
+export type NewAudit = Omit<Insertable<AuditLog>, 'id'>;
+
+export interface AuditFilter {
+  readonly actor?: string | undefined;
+  readonly action?: string | undefined;
+  readonly target?: string | undefined;
+  readonly since?: string | undefined;
+}
+
+/** In the transaction of what it reports: neither is there without the other. */
+export async function insertAudit(q: Queryable, entry: NewAudit): Promise<void> {
+  await q.kysely.insertInto('audit_log').values(entry).execute();
+}
+
+export function listAudit(q: Queryable, filter: AuditFilter = {}, page: Page = {}): Promise<AuditRow[]> {
+  return matching(q, filter)
+    .selectAll()
+    .where('id', '>', page.afterId ?? 0)
+    .orderBy('id')
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .offset(page.skip ?? 0)
+    .execute();
+}
+
+export async function countAudit(q: Queryable, filter: AuditFilter = {}): Promise<number> {
+  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
+  return (await counted.executeTakeFirstOrThrow()).total;
+}
+
+function matching(q: Queryable, { actor, action, target, since }: AuditFilter) {
+  const query = q.kysely.selectFrom('audit_log').where((eb) => eb.and(given({ actor, action, target })));
+  return since === undefined ? query : query.where('at', '>=', since);
+}

@@ -1,0 +1,50 @@
+import { type Expression, type RawBuilder, sql } from 'kysely';
+import type { DialectHelpers } from '../dialect.ts';
+
+/** Part of a list that is ordered by id. */
+export interface Page {
+  /** Rows passed over. Default 0. */
+  readonly skip?: number | undefined;
+  /** Rows answered at most. Default 100. */
+  readonly limit?: number | undefined;
+  /** Only rows behind this id: stays fast, and right, on page 10 000. */
+  readonly afterId?: number | undefined;
+}
+
+export const DEFAULT_LIMIT = 100;
+
+/** Rows of one bulk statement: both engines cap the number of parameters, at 32 766 and 65 535. */
+export const CHUNK_ROWS = 500;
+
+export function chunks<T>(rows: readonly T[], size = CHUNK_ROWS): T[][] {
+  return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) =>
+    rows.slice(index * size, (index + 1) * size),
+  );
+}
+
+/** Drops the keys of a filter that were not given, for `eb.and({ … })`. */
+export function given<T extends object>(filter: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(filter).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+export type BulkType = 'integer' | 'big' | 'instant' | 'text';
+
+/**
+ * `(values (…), (…))` with typed columns, to join a bulk update with. PostgreSQL takes untyped parameters in there for
+ * text, hence the casts.
+ */
+export function bulkValues<Row extends object>(
+  dialect: DialectHelpers,
+  columns: Readonly<Record<string, BulkType>>,
+  rows: readonly Row[],
+): RawBuilder<unknown> {
+  const types = { text: 'text', integer: 'integer', big: dialect.tokens.big, instant: dialect.tokens.instant };
+  const tuple = (row: Row): Expression<unknown> => {
+    const cells = Object.entries(columns).map(
+      ([name, type]) => sql`cast(${(row as Record<string, unknown>)[name]} as ${sql.raw(types[type])})`,
+    );
+    return sql`(${sql.join(cells)})`;
+  };
+  return sql`(values ${sql.join(rows.map(tuple))})`;
+}

@@ -1,0 +1,108 @@
+import type { Insertable, Selectable } from 'kysely';
+import type { PaymentEvents } from '../schema.generated.ts';
+import type { Queryable, Tx } from '../store.ts';
+import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+
+/** One verified delivery of a provider: the inbox. */
+export type PaymentEventRow = Selectable<PaymentEvents>;
+export type NewPaymentEvent = Omit<Insertable<PaymentEvents>, 'id'>;
+
+export interface EventFilter {
+  readonly outcome?: PaymentEventRow['outcome'] | undefined;
+  readonly provider?: string | undefined;
+  readonly paymentId?: number | undefined;
+}
+
+/** Undefined when the provider delivered it before: this row is what makes a duplicate harmless. */
+export function insertEventOnce(q: Queryable, event: NewPaymentEvent): Promise<PaymentEventRow | undefined> {
+  return q.kysely
+    .insertInto('payment_events')
+    .values(event)
+    .onConflict((conflict) => conflict.columns(['provider', 'dedupe_key']).doNothing())
+    .returningAll()
+    .executeTakeFirst();
+}
+
+export function findEvent(q: Queryable, id: number): Promise<PaymentEventRow | undefined> {
+  return q.kysely.selectFrom('payment_events').selectAll().where('id', '=', id).executeTakeFirst();
+}
+
+export function findEventByDedupeKey(
+  q: Queryable,
+  provider: string,
+  dedupeKey: string,
+): Promise<PaymentEventRow | undefined> {
+  return q.kysely
+    .selectFrom('payment_events')
+    .selectAll()
+    .where('provider', '=', provider)
+    .where('dedupe_key', '=', dedupeKey)
+    .executeTakeFirst();
+}
+
+/** Keeps two attempts to settle one parked event apart. */
+export function lockEvent(tx: Tx, id: number): Promise<PaymentEventRow | undefined> {
+  return tx.kysely
+    .selectFrom('payment_events')
+    .selectAll()
+    .where('id', '=', id)
+    .modifyEnd(tx.dialect.forUpdate)
+    .executeTakeFirst();
+}
+
+export type EventOutcomePatch = Pick<PaymentEventRow, 'outcome' | 'reason' | 'payment_id' | 'processed_at'>;
+
+export async function updateEventOutcome(q: Queryable, id: number, outcome: EventOutcomePatch): Promise<void> {
+  await q.kysely.updateTable('payment_events').set(outcome).where('id', '=', id).execute();
+}
+
+export interface ParkedFor {
+  readonly provider: string;
+  readonly reference?: string | null | undefined;
+  readonly chargeId?: string | null | undefined;
+}
+
+/** Events that came before their payment, in the order they came. */
+export function listParkedFor(q: Queryable, { provider, reference, chargeId }: ParkedFor): Promise<PaymentEventRow[]> {
+  return parked(q)
+    .where('provider', '=', provider)
+    .where((eb) =>
+      eb.or([
+        ...(reference == null ? [] : [eb('reference', '=', reference)]),
+        ...(chargeId == null ? [] : [eb('provider_payment_id', '=', chargeId)]),
+      ]),
+    )
+    .execute();
+}
+
+/** The parked events that wait longest, for the job that tries them again; `afterId` goes on where it stopped. */
+export function listOldestParked(q: Queryable, page: Page = {}): Promise<PaymentEventRow[]> {
+  return parked(q)
+    .where('id', '>', page.afterId ?? 0)
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .execute();
+}
+
+export function listEvents(q: Queryable, filter: EventFilter = {}, page: Page = {}): Promise<PaymentEventRow[]> {
+  return matching(q, filter)
+    .selectAll()
+    .where('id', '>', page.afterId ?? 0)
+    .orderBy('id')
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .offset(page.skip ?? 0)
+    .execute();
+}
+
+export async function countEvents(q: Queryable, filter: EventFilter = {}): Promise<number> {
+  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
+  return (await counted.executeTakeFirstOrThrow()).total;
+}
+
+function parked(q: Queryable) {
+  return q.kysely.selectFrom('payment_events').selectAll().where('outcome', '=', 'parked').orderBy('id');
+}
+
+function matching(q: Queryable, { outcome, provider, paymentId }: EventFilter) {
+  const same = given({ outcome, provider, payment_id: paymentId });
+  return q.kysely.selectFrom('payment_events').where((eb) => eb.and(same));
+}

@@ -1,0 +1,113 @@
+import type { Insertable, Selectable, Updateable } from 'kysely';
+import type { Payments } from '../schema.generated.ts';
+import type { Queryable, Tx } from '../store.ts';
+import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+
+export type PaymentRow = Selectable<Payments>;
+export type NewPayment = Omit<Insertable<Payments>, 'id'>;
+export type PaymentPatch = Omit<Updateable<Payments>, 'id' | 'reference' | 'user_id' | 'created_at'>;
+
+export interface PaymentFilter {
+  readonly userId?: number | undefined;
+  readonly tariffId?: number | undefined;
+  readonly status?: PaymentRow['status'] | undefined;
+  readonly provider?: string | undefined;
+  /** Created at this instant or later. */
+  readonly since?: string | undefined;
+}
+
+/** A charge that another payment has is a unique violation of `payments(provider, provider_payment_id)`. */
+export function insertPayment(q: Queryable, payment: NewPayment): Promise<PaymentRow> {
+  return q.kysely.insertInto('payments').values(payment).returningAll().executeTakeFirstOrThrow();
+}
+
+export function findPayment(q: Queryable, id: number): Promise<PaymentRow | undefined> {
+  return q.kysely.selectFrom('payments').selectAll().where('id', '=', id).executeTakeFirst();
+}
+
+/** After the user's lock, never before it. */
+export function lockPayment(tx: Tx, id: number): Promise<PaymentRow | undefined> {
+  return tx.kysely
+    .selectFrom('payments')
+    .selectAll()
+    .where('id', '=', id)
+    .modifyEnd(tx.dialect.forUpdate)
+    .executeTakeFirst();
+}
+
+export function findPaymentByReference(q: Queryable, reference: string): Promise<PaymentRow | undefined> {
+  return q.kysely.selectFrom('payments').selectAll().where('reference', '=', reference).executeTakeFirst();
+}
+
+export function findPaymentByCharge(q: Queryable, provider: string, chargeId: string): Promise<PaymentRow | undefined> {
+  return q.kysely
+    .selectFrom('payments')
+    .selectAll()
+    .where('provider', '=', provider)
+    .where('provider_payment_id', '=', chargeId)
+    .executeTakeFirst();
+}
+
+export interface Quoted {
+  readonly userId: number;
+  readonly tariffId: number;
+  readonly provider: string;
+  readonly currency: string;
+  /** Only a payment of this amount; without it any. */
+  readonly amountMinor?: number | undefined;
+}
+
+/** The newest payment of the same thing that still waits for its money: what a repeated call means. */
+export function findOpenPayment(q: Queryable, quoted: Quoted): Promise<PaymentRow | undefined> {
+  const { userId, tariffId, provider, currency, amountMinor } = quoted;
+  const same = given({ user_id: userId, tariff_id: tariffId, provider, currency, amount_minor: amountMinor });
+  return q.kysely
+    .selectFrom('payments')
+    .selectAll()
+    .where((eb) => eb.and(same))
+    .where('status', '=', 'pending')
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+}
+
+export function countOpenPayments(q: Queryable, userId: number): Promise<number> {
+  return countPayments(q, { userId, status: 'pending' });
+}
+
+/** The newest payment of a user in whatever state, for what a bot shows. */
+export function findLatestPayment(q: Queryable, userId: number): Promise<PaymentRow | undefined> {
+  const newest = matching(q, { userId }).selectAll().orderBy('id', 'desc').limit(1);
+  return newest.executeTakeFirst();
+}
+
+/** Payments made of further charges on this one. */
+export function listChildPayments(q: Queryable, parentId: number): Promise<PaymentRow[]> {
+  return q.kysely.selectFrom('payments').selectAll().where('parent_id', '=', parentId).orderBy('id').execute();
+}
+
+export function listPayments(q: Queryable, filter: PaymentFilter = {}, page: Page = {}): Promise<PaymentRow[]> {
+  return matching(q, filter)
+    .selectAll()
+    .where('id', '>', page.afterId ?? 0)
+    .orderBy('id')
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .offset(page.skip ?? 0)
+    .execute();
+}
+
+export async function countPayments(q: Queryable, filter: PaymentFilter = {}): Promise<number> {
+  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
+  return (await counted.executeTakeFirstOrThrow()).total;
+}
+
+/** The caller holds the locks of the user and the payment, and has checked that the state may move there. */
+export function updatePayment(tx: Tx, id: number, patch: PaymentPatch): Promise<PaymentRow | undefined> {
+  return tx.kysely.updateTable('payments').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+}
+
+function matching(q: Queryable, { userId, tariffId, status, provider, since }: PaymentFilter) {
+  const same = given({ user_id: userId, tariff_id: tariffId, status, provider });
+  const query = q.kysely.selectFrom('payments').where((eb) => eb.and(same));
+  return since === undefined ? query : query.where('created_at', '>=', since);
+}

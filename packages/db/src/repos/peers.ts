@@ -1,0 +1,309 @@
+import { type Insertable, type RawBuilder, type Selectable, sql, type Updateable } from 'kysely';
+import type { Peers } from '../schema.generated.ts';
+import type { Queryable, Tx } from '../store.ts';
+import { bulkValues, chunks, DEFAULT_LIMIT, given, type Page } from './page.ts';
+
+export type PeerRow = Selectable<Peers>;
+export type NewPeer = Omit<Insertable<Peers>, 'id'>;
+export type PeerPatch = Omit<Updateable<Peers>, 'id' | 'user_id' | 'created_at'>;
+
+/**
+ * `removing`: must go and may still be on the host. `failed`: the last attempt failed. `pending`: not there yet.
+ * `active`, `suspended`: the host has what is wanted.
+ */
+export type PeerState = 'pending' | 'active' | 'suspended' | 'removing' | 'failed';
+
+export interface PeerFilter {
+  readonly userId?: number | undefined;
+  readonly serverId?: number | undefined;
+  readonly state?: PeerState | undefined;
+  /** Default false: removed peers are hidden, except from `state: 'removing'`. */
+  readonly includeRemoved?: boolean | undefined;
+}
+
+/** Violates `peers(server_id, address_index)` or `peers(public_key)` when the address or the key is taken. */
+export function insertPeer(tx: Tx, peer: NewPeer): Promise<PeerRow> {
+  return tx.kysely.insertInto('peers').values(peer).returningAll().executeTakeFirstOrThrow();
+}
+
+export function findPeer(q: Queryable, id: number): Promise<PeerRow | undefined> {
+  return q.kysely.selectFrom('peers').selectAll().where('id', '=', id).executeTakeFirst();
+}
+
+/** After the locks of the user and the payment. */
+export function lockPeer(tx: Tx, id: number): Promise<PeerRow | undefined> {
+  return tx.kysely
+    .selectFrom('peers')
+    .selectAll()
+    .where('id', '=', id)
+    .modifyEnd(tx.dialect.forUpdate)
+    .executeTakeFirst();
+}
+
+/** Peers of a user that are not being removed, oldest first: the order in which the device limit lets them live. */
+export function listPeersForUser(q: Queryable, userId: number): Promise<PeerRow[]> {
+  return live(q).selectAll().where('user_id', '=', userId).orderBy('id').execute();
+}
+
+/** What a repeated call with the same key means: the live peer that the user submitted this key for. */
+export function findPeerBySubmittedKey(
+  q: Queryable,
+  userId: number,
+  submittedKey: string,
+): Promise<PeerRow | undefined> {
+  return live(q)
+    .selectAll()
+    .where('user_id', '=', userId)
+    .where('submitted_key', '=', submittedKey)
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst();
+}
+
+/** Devices as the limit counts them: everything that is not being removed, deactivated peers too. */
+export async function countDevices(q: Queryable, userId: number): Promise<number> {
+  const counted = live(q)
+    .where('user_id', '=', userId)
+    .select((eb) => eb.fn.countAll<number>().as('total'));
+  return (await counted.executeTakeFirstOrThrow()).total;
+}
+
+/** Whether a key is in use anywhere: by a live peer, by one that must still go from a host, or as a server's own. */
+export async function isPublicKeyTaken(q: Queryable, publicKey: string): Promise<boolean> {
+  const { rows } = await sql`select 1 from peers where public_key = ${publicKey} and removed_at is null
+    union all select 1 from host_peers where public_key = ${publicKey} and gone_at is null
+    union all select 1 from servers where public_key = ${publicKey} limit 1`.execute(q.kysely);
+  return rows.length > 0;
+}
+
+export function listPeers(q: Queryable, filter: PeerFilter = {}, page: Page = {}): Promise<PeerRow[]> {
+  return matching(q, filter)
+    .selectAll()
+    .where('id', '>', page.afterId ?? 0)
+    .orderBy('id')
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .offset(page.skip ?? 0)
+    .execute();
+}
+
+export async function countPeers(q: Queryable, filter: PeerFilter = {}): Promise<number> {
+  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
+  return (await counted.executeTakeFirstOrThrow()).total;
+}
+
+/** Users with a live peer on a server, in order of id. */
+export async function listUsersOfServer(q: Queryable, serverId: number): Promise<number[]> {
+  const query = live(q).select('user_id').distinct().where('server_id', '=', serverId).orderBy('user_id');
+  return (await query.execute()).map((row) => row.user_id);
+}
+
+/** Changes nothing about what the host should hold; for that see {@link changePeer}. */
+export function updatePeer(tx: Tx, id: number, patch: PeerPatch): Promise<PeerRow | undefined> {
+  return tx.kysely.updateTable('peers').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+}
+
+/** Changes a peer and wants a new version of it on the host: what was tried before no longer counts. */
+export function changePeer(
+  tx: Tx,
+  id: number,
+  patch: PeerPatch & { readonly at: string },
+): Promise<PeerRow | undefined> {
+  const { at, ...columns } = patch;
+  return tx.kysely
+    .updateTable('peers')
+    .set({ ...columns, ...wanted(at) })
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirst();
+}
+
+/** Wants a new version of all of a user's live peers, after a change of what he may do. Answers how many. */
+export async function changePeersOfUser(tx: Tx, userId: number, at: string): Promise<number> {
+  const result = await tx.kysely
+    .updateTable('peers')
+    .set(wanted(at))
+    .where('user_id', '=', userId)
+    .where('removed_at', 'is', null)
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
+/** The keys and the address stay taken until the hosts confirm. Answers the peers that were live. */
+export function removePeersOfUser(tx: Tx, userId: number, at: string): Promise<PeerRow[]> {
+  return tx.kysely
+    .updateTable('peers')
+    .set({ ...wanted(at), removed_at: at })
+    .where('user_id', '=', userId)
+    .where('removed_at', 'is', null)
+    .returningAll()
+    .execute();
+}
+
+function wanted(at: string) {
+  return {
+    wanted_version: sql<number>`wanted_version + 1`,
+    pending_since: sql<string>`coalesce(pending_since, ${at})`,
+    last_error: null,
+    attempts: 0,
+    next_attempt_at: null,
+  };
+}
+
+export interface Applied {
+  readonly id: number;
+  /** The wanted version that the pass worked from. */
+  readonly version: number;
+  readonly state: PeerRow['applied_state'];
+}
+
+/**
+ * Records what the host now has. A peer that was changed meanwhile stays pending, and an older pass never overwrites what
+ * a newer one recorded. Answers how many rows were recorded.
+ */
+export async function recordApplied(q: Queryable, applied: readonly Applied[], at: string): Promise<number> {
+  const columns = { id: 'integer', version: 'integer', state: 'text' } as const;
+  let recorded = 0;
+  for (const some of chunks(applied)) {
+    const result = await sql`with done (id, version, state) as ${bulkValues(q.dialect, columns, some)}
+      update peers set applied_version = done.version, applied_state = done.state, applied_at = ${at},
+        last_error = null, attempts = 0, next_attempt_at = null,
+        pending_since = case when wanted_version = done.version then null else pending_since end
+      from done where done.id = peers.id and applied_version <= done.version and wanted_version >= done.version`.execute(
+      q.kysely,
+    );
+    recorded += Number(result.numAffectedRows ?? 0);
+  }
+  return recorded;
+}
+
+export interface Failed {
+  readonly id: number;
+  readonly version: number;
+  /** Safe to show to an operator. */
+  readonly error: string;
+  readonly nextAttemptAt: string;
+}
+
+/** Records failed attempts, of peers that nobody changed meanwhile. */
+export async function recordFailed(q: Queryable, failed: readonly Failed[]): Promise<void> {
+  const columns = { id: 'integer', version: 'integer', error: 'text', nextAttemptAt: 'instant' } as const;
+  for (const some of chunks(failed)) {
+    await sql`with failed (id, version, error, next_attempt_at) as ${bulkValues(q.dialect, columns, some)}
+      update peers set last_error = failed.error, attempts = attempts + 1, next_attempt_at = failed.next_attempt_at
+      from failed where failed.id = peers.id and wanted_version = failed.version`.execute(q.kysely);
+  }
+}
+
+export interface PeerTraffic {
+  readonly id: number;
+  readonly lastHandshakeAt: string | null;
+  /** Bytes since the peer was made, not since the host's last restart. */
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export async function recordTraffic(q: Queryable, traffic: readonly PeerTraffic[]): Promise<void> {
+  const columns = { id: 'integer', lastHandshakeAt: 'instant', rxBytes: 'big', txBytes: 'big' } as const;
+  for (const some of chunks(traffic)) {
+    await sql`with seen (id, last_handshake_at, rx_bytes, tx_bytes) as ${bulkValues(q.dialect, columns, some)}
+      update peers set rx_bytes = seen.rx_bytes, tx_bytes = seen.tx_bytes,
+        last_handshake_at = coalesce(seen.last_handshake_at, peers.last_handshake_at)
+      from seen where seen.id = peers.id`.execute(q.kysely);
+  }
+}
+
+/** Places from `from` to `to` in a server's pool that nobody has. `to` is null behind the highest one. */
+export interface AddressGap {
+  readonly from: number;
+  readonly to: number | null;
+}
+
+export interface AddressQuery {
+  readonly serverId: number;
+  /** The first place that may be given out. */
+  readonly first: number;
+  /** An address rests after its host confirmed that it is free: places freed later than this are still taken. */
+  readonly restingSince: string;
+  /** Gaps answered at most. Default 20. */
+  readonly limit?: number | undefined;
+}
+
+/**
+ * Where a server has free addresses: behind the highest one first, which is found without a look at the others, then
+ * the gaps from below. Read from indexes only. The caller holds the server's lock until it has inserted.
+ */
+export async function addressCandidates(
+  q: Queryable,
+  { serverId, first, restingSince, limit = 20 }: AddressQuery,
+): Promise<{ highest: number | null; gaps: AddressGap[] }> {
+  const taken = takenAddresses(serverId, restingSince);
+  const found = await sql<{ highest: number | null }>`select max(place) as highest from (${taken}) as taken`.execute(
+    q.kysely,
+  );
+  const highest = found.rows[0]?.highest ?? null;
+  const { rows: gaps } = await sql<AddressGap>`
+    select place + 1 as "from", next_place - 1 as "to" from (
+      select place, lead(place) over (order by place) as next_place
+      from (${taken} union all select cast(${first - 1} as integer)) as taken
+    ) as places
+    where (next_place > place + 1 or next_place is null) and place >= ${first - 1}
+    order by place limit ${limit}`.execute(q.kysely);
+  return { highest, gaps };
+}
+
+function takenAddresses(serverId: number, restingSince: string): RawBuilder<unknown> {
+  return sql`select address_index as place from peers where server_id = ${serverId} and address_index is not null
+    union all select address_index from host_peers
+    where server_id = ${serverId} and (gone_at is null or gone_at > ${restingSince})`;
+}
+
+/**
+ * Frees the addresses of removed peers that no host has had since `restingSince`. Answers how many. A peer that was never
+ * put on a host is free at once.
+ */
+export async function releaseRestedAddresses(q: Queryable, restingSince: string): Promise<number> {
+  const result = await q.kysely
+    .updateTable('peers')
+    .set({ address_index: null })
+    .where('removed_at', 'is not', null)
+    .where('address_index', 'is not', null)
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('host_peers')
+            .select('host_peers.id')
+            .whereRef('host_peers.peer_id', '=', 'peers.id')
+            .where((on) => on.or([on('gone_at', 'is', null), on('gone_at', '>', restingSince)])),
+        ),
+      ),
+    )
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
+function live(q: Queryable) {
+  return q.kysely.selectFrom('peers').where('removed_at', 'is', null);
+}
+
+function matching(q: Queryable, { userId, serverId, state, includeRemoved }: PeerFilter) {
+  const same = given({ user_id: userId, server_id: serverId });
+  const query = q.kysely.selectFrom('peers').where((eb) => eb.and(same));
+  if (state !== undefined) return query.where(inState(state));
+  return includeRemoved === true ? query : query.where('removed_at', 'is', null);
+}
+
+function inState(state: PeerState): RawBuilder<boolean> {
+  switch (state) {
+    case 'removing':
+      return sql<boolean>`(removed_at is not null and applied_version < wanted_version)`;
+    case 'failed':
+      return sql<boolean>`(removed_at is null and applied_version < wanted_version and last_error is not null)`;
+    case 'pending':
+      return sql<boolean>`(removed_at is null and applied_version < wanted_version and last_error is null)`;
+    case 'active':
+      return sql<boolean>`(removed_at is null and applied_version = wanted_version and applied_state = 'present')`;
+    case 'suspended':
+      return sql<boolean>`(removed_at is null and applied_version = wanted_version and applied_state <> 'present')`;
+  }
+}

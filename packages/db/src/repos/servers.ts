@@ -1,0 +1,192 @@
+import { type Insertable, type Selectable, sql, type Updateable } from 'kysely';
+import type { Servers } from '../schema.generated.ts';
+import type { Queryable, Tx } from '../store.ts';
+import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+
+export type ServerRow = Selectable<Servers>;
+export type NewServer = Omit<Insertable<Servers>, 'id'>;
+export type ServerPatch = Omit<
+  Updateable<Servers>,
+  'id' | 'created_at' | 'lease_owner' | 'lease_until' | 'lease_token' | 'attempts'
+>;
+
+export interface ServerFilter {
+  readonly region?: string | undefined;
+  readonly mode?: ServerRow['mode'] | undefined;
+  readonly origin?: ServerRow['origin'] | undefined;
+}
+
+/** A taken name is a unique violation of `servers(name)`. */
+export function insertServer(q: Queryable, server: NewServer): Promise<ServerRow> {
+  return q.kysely.insertInto('servers').values(server).returningAll().executeTakeFirstOrThrow();
+}
+
+/**
+ * The server that the environment describes: made at the first start, brought up to date at every other one. Only the
+ * columns given are rewritten.
+ */
+export function upsertEnvServer(q: Queryable, server: Omit<NewServer, 'origin'>): Promise<ServerRow> {
+  const { created_at: _, name: __, ...described } = server;
+  return q.kysely
+    .insertInto('servers')
+    .values({ ...server, origin: 'env' })
+    .onConflict((conflict) => conflict.column('name').doUpdateSet({ ...described, origin: 'env' }))
+    .returningAll()
+    .executeTakeFirstOrThrow();
+}
+
+export function findServer(q: Queryable, id: number): Promise<ServerRow | undefined> {
+  return q.kysely.selectFrom('servers').selectAll().where('id', '=', id).executeTakeFirst();
+}
+
+export function findServerByName(q: Queryable, name: string): Promise<ServerRow | undefined> {
+  return q.kysely.selectFrom('servers').selectAll().where('name', '=', name).executeTakeFirst();
+}
+
+/** After the user's lock. Serialises the choice of addresses on one server. */
+export function lockServer(tx: Tx, id: number): Promise<ServerRow | undefined> {
+  return tx.kysely
+    .selectFrom('servers')
+    .selectAll()
+    .where('id', '=', id)
+    .modifyEnd(tx.dialect.forUpdate)
+    .executeTakeFirst();
+}
+
+export function listServers(q: Queryable, filter: ServerFilter = {}, page: Page = {}): Promise<ServerRow[]> {
+  return matching(q, filter)
+    .selectAll()
+    .where('id', '>', page.afterId ?? 0)
+    .orderBy('id')
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .offset(page.skip ?? 0)
+    .execute();
+}
+
+export async function countServers(q: Queryable, filter: ServerFilter = {}): Promise<number> {
+  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
+  return (await counted.executeTakeFirstOrThrow()).total;
+}
+
+export interface ServerLoad {
+  readonly server_id: number;
+  /** Peers that are not being removed. */
+  readonly peers: number;
+  /** Since when the oldest change waits for the host; null when none does. */
+  readonly oldest_pending_since: string | null;
+}
+
+/** For choosing a server and for showing one: a row for each server that has peers. */
+export function listServerLoads(q: Queryable): Promise<ServerLoad[]> {
+  return q.kysely
+    .selectFrom('peers')
+    .select('server_id')
+    .select((eb) => eb.fn.count<number>('id').filterWhere('removed_at', 'is', null).as('peers'))
+    .select((eb) => eb.fn.min<string | null>('pending_since').as('oldest_pending_since'))
+    .groupBy('server_id')
+    .orderBy('server_id')
+    .execute();
+}
+
+export function updateServer(q: Queryable, id: number, patch: ServerPatch): Promise<ServerRow | undefined> {
+  return q.kysely.updateTable('servers').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+}
+
+export interface LeaseClaim {
+  readonly serverId: number;
+  /** Names the instance, and this run of it. */
+  readonly owner: string;
+  readonly now: string;
+  readonly until: string;
+}
+
+/**
+ * Takes the right to work on a host. Answers the fencing token, which is higher than any before it, or undefined while
+ * somebody else holds the lease.
+ */
+export async function claimLease(
+  q: Queryable,
+  { serverId, owner, now, until }: LeaseClaim,
+): Promise<number | undefined> {
+  const row = await q.kysely
+    .updateTable('servers')
+    .set((eb) => ({ lease_owner: owner, lease_until: until, lease_token: eb('lease_token', '+', 1) }))
+    .where('id', '=', serverId)
+    .where((eb) => eb.or([eb('lease_until', 'is', null), eb('lease_until', '<=', now)]))
+    .returning('lease_token')
+    .executeTakeFirst();
+  return row?.lease_token;
+}
+
+export interface Lease {
+  readonly serverId: number;
+  readonly token: number;
+}
+
+/** False when the lease has run out or was taken over: stop working on the host. */
+export async function renewLease(
+  q: Queryable,
+  { serverId, token }: Lease,
+  { now, until }: Pick<LeaseClaim, 'now' | 'until'>,
+): Promise<boolean> {
+  const row = await q.kysely
+    .updateTable('servers')
+    .set({ lease_until: until })
+    .where('id', '=', serverId)
+    .where('lease_token', '=', token)
+    .where('lease_until', '>', now)
+    .returning('id')
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+export async function releaseLease(q: Queryable, { serverId, token }: Lease): Promise<void> {
+  await q.kysely
+    .updateTable('servers')
+    .set({ lease_owner: null, lease_until: null })
+    .where('id', '=', serverId)
+    .where('lease_token', '=', token)
+    .execute();
+}
+
+/** Whether nobody has claimed the server since. Checked in the transaction that records what was done to the host. */
+export async function holdsLease(tx: Tx, { serverId, token }: Lease): Promise<boolean> {
+  return (await lockServer(tx, serverId))?.lease_token === token;
+}
+
+export interface ServerSeen {
+  readonly at: string;
+  readonly pendingChanges: number;
+  /** Why a pass stopped and waits for a person; null when it did not. */
+  readonly brakeReason: string | null;
+}
+
+/** The host answered and a pass came to its end. Ignored after the lease was lost. */
+export async function recordServerSeen(q: Queryable, lease: Lease, seen: ServerSeen): Promise<void> {
+  await leased(q, lease)
+    .set({ last_seen_at: seen.at, last_error: null, last_error_at: null, attempts: 0, next_attempt_at: null })
+    .set({ pending_changes: seen.pendingChanges, brake_reason: seen.brakeReason })
+    .execute();
+}
+
+export interface ServerFailure {
+  readonly at: string;
+  readonly error: string;
+  readonly nextAttemptAt: string;
+}
+
+/** The host did not answer, or refused. Ignored after the lease was lost. */
+export async function recordServerFailed(q: Queryable, lease: Lease, failure: ServerFailure): Promise<void> {
+  await leased(q, lease)
+    .set({ last_error: failure.error, last_error_at: failure.at, next_attempt_at: failure.nextAttemptAt })
+    .set({ attempts: sql<number>`attempts + 1` })
+    .execute();
+}
+
+function leased(q: Queryable, { serverId, token }: Lease) {
+  return q.kysely.updateTable('servers').where('id', '=', serverId).where('lease_token', '=', token);
+}
+
+function matching(q: Queryable, { region, mode, origin }: ServerFilter) {
+  return q.kysely.selectFrom('servers').where((eb) => eb.and(given({ region, mode, origin })));
+}

@@ -1,0 +1,66 @@
+import {
+  createVpnApiClient,
+  type ErrorCode,
+  isVpnApiError,
+  paginate,
+  type VpnApiClient,
+  type VpnApiErrorCode,
+  type VpnApiInputs,
+  type VpnApiOutputs,
+} from '@vpn-api/sdk';
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+declare function check<T extends true>(): T;
+
+type IsAny<T> = 0 extends 1 & T ? true : false;
+type IsUnknown<T> = IsAny<T> extends true ? false : unknown extends T ? true : false;
+
+/** Dotted paths of everything below `T` that has no type; `never` when all is typed. */
+type Untyped<T, P extends string = ''> =
+  IsAny<T> extends true
+    ? `${P}: any`
+    : IsUnknown<T> extends true
+      ? `${P}: unknown`
+      : T extends readonly (infer U)[]
+        ? Untyped<U, `${P}[]`>
+        : T extends object
+          ? { [K in keyof T & string]: Untyped<T[K], `${P}.${K}`> }[keyof T & string]
+          : never;
+
+type Shown<T> = { [K in keyof T]: T[K] };
+
+check<Equal<Untyped<VpnApiInputs>, never>>();
+check<Equal<Untyped<VpnApiOutputs>, never>>();
+
+check<Equal<IsAny<VpnApiClient>, false>>();
+check<Equal<Shown<VpnApiOutputs['tariff']['list'][number]>, { id: number; name: string }>>();
+check<Equal<Shown<VpnApiInputs['payment']['create']>, { tariff_id: number; amount: string }>>();
+
+check<Equal<IsAny<ErrorCode>, false>>();
+check<Equal<string extends VpnApiErrorCode ? true : false, false>>();
+check<Equal<'no_active_subscription' extends ErrorCode ? true : false, true>>();
+
+export async function uses(baseUrl: string): Promise<void> {
+  const api = createVpnApiClient({ baseUrl, apiKey: 'vpk_x', retries: { retries: 1 } });
+  const tariffs = await api.tariff.list.query({ limit: 5 });
+  check<Equal<typeof tariffs, VpnApiOutputs['tariff']['list']>>();
+  for await (const tariff of paginate(api.tariff.list.query, { limit: 5 })) {
+    check<Equal<typeof tariff, VpnApiOutputs['tariff']['list'][number]>>();
+  }
+  // @ts-expect-error a list takes a number
+  await api.tariff.list.query({ limit: '5' });
+  // @ts-expect-error a query has no mutate
+  await api.tariff.list.mutate({});
+  // @ts-expect-error no such procedure
+  await api.tariff.steal.mutate({});
+  // @ts-expect-error payments have no list of keys without input
+  paginate(api.tariff.get.query, { limit: 5 });
+  const tokens = await api.$session.tokens();
+  check<Equal<typeof tokens, import('@vpn-api/sdk').SessionTokens | undefined>>();
+  await api.$session.adopt({} as VpnApiOutputs['auth']['login']);
+  const caught: unknown = tokens;
+  if (isVpnApiError(caught)) {
+    check<Equal<typeof caught.code, VpnApiErrorCode>>();
+    check<Equal<typeof caught.status, number | undefined>>();
+  }
+}

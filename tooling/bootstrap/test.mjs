@@ -11,17 +11,14 @@ const vitestArgs = ['run', '--reporter=default', '--reporter=json', `--outputFil
 const startedAt = performance.now();
 
 ensureInstall();
-// Nothing waits for its result but the tests, some of which run what was built.
-const checks = Promise.all([
+const turboArgs = ['run', 'build', 'typecheck', '//#typecheck:tooling', '--output-logs=errors-only'];
+// The tests come last: some of them run what was built.
+const steps = await Promise.all([
   step('lint and format', 'biome', ['check', '--error-on-warnings', '.']),
-  step('types', 'turbo', ['run', 'typecheck', '//#typecheck:tooling', '--output-logs=errors-only']),
+  step('types and build', 'turbo', turboArgs),
 ]);
-const built = await step('build', 'turbo', ['run', 'build', '--output-logs=errors-only']);
-const steps = [...(await checks), built];
-steps.push(await step('generated files fresh', 'turbo', ['run', 'generate:check', '--output-logs=errors-only']));
-steps.push(
-  await step('tests, SQLite and PostgreSQL', 'vitest', [...vitestArgs, ...process.argv.slice(2)], { quiet: false }),
-);
+const testName = 'tests on SQLite and PostgreSQL, generated files fresh';
+steps.push(await step(testName, 'vitest', [...vitestArgs, ...process.argv.slice(2)], { quiet: false }));
 
 printSummary(steps, countTests(readReport()));
 

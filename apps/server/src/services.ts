@@ -46,4 +46,6 @@ export interface Services {
   /** Parts that must be alive for `/ready`: each answers undefined, or what is wrong in a few words. */
   readonly healthChecks: ReadonlyMap<string, () => Promise<string | undefined>>;
   readonly version: string;
+  /** Made once for a database; part of the names of peers on hosts. */
+  readonly installId: string;
 }

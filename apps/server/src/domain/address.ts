@@ -135,3 +135,28 @@ function readCidr(text: string): Cidr | undefined {
     return undefined;
   }
 }
+
+/** Places that nobody has; `to` is null behind the highest one. */
+export interface IndexGap {
+  readonly from: number;
+  readonly to: number | null;
+}
+
+/** The first index in the gaps, for when the top of the pool is reached; undefined when the pool is full. */
+export function chooseIndexInGaps(
+  pools: AddressPools,
+  gaps: readonly IndexGap[],
+  foreign: readonly string[],
+): number | undefined {
+  const blocked = blockedSpans(pools, foreign);
+  const last = lastPeerIndex(pools);
+  for (const { from, to } of gaps) {
+    const end = Math.min(to ?? last, last);
+    for (let index = Math.max(from, FIRST_PEER_INDEX); index <= end; index += 1) {
+      if (isFree(index, NONE_TAKEN, blocked)) return index;
+    }
+  }
+  return undefined;
+}
+
+const NONE_TAKEN: ReadonlySet<number> = new Set();

@@ -31,9 +31,7 @@ export class Loop implements Waker, AsyncDisposable {
       return;
     }
     this.#cancelTimer();
-    this.#running = this.#rounds().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running = this.#rounds();
   }
 
   /** Resolves when the round under way, if any, and those it was woken for meanwhile are over. */
@@ -53,6 +51,8 @@ export class Loop implements Waker, AsyncDisposable {
       this.#wokenAgain = false;
       next = await this.#round();
     } while (this.#wokenAgain && !this.#abort.signal.aborted);
+    // In the same tick as the check above: a wake-up in between would be lost.
+    this.#running = undefined;
     if (!this.#abort.signal.aborted) this.#cancelTimer = this.#options.clock.at(next, () => this.wake());
   }
 

@@ -1,0 +1,86 @@
+import { countDevices, findPeerBySubmittedKey, insertPeer, lockUser, type PeerRow, type Tx } from '@vpn-api/db';
+import { DomainError } from '../domain/errors.ts';
+import { subscriptionAt } from '../domain/subscription.ts';
+import type { Services } from '../services.ts';
+import { type AuditSource, audit } from './audit.ts';
+import { type JudgedPeer, judgePeer } from './peer-access.ts';
+import { chooseKeys, type PeerKeys } from './peer-keys.ts';
+import { addressColumns, asKeyConflict, assertKeyFree, storeKeys } from './peer-rows.ts';
+import { type Placement, placePeer } from './place-peer.ts';
+import { loadChain } from './subscription-chain.ts';
+
+type Deps = Pick<Services, 'store' | 'clock' | 'secretBox' | 'reconciler' | 'config'>;
+
+export interface CreatePeer extends Placement {
+  readonly userId: number;
+  readonly deviceName?: string | null | undefined;
+  readonly publicKey?: string | null | undefined;
+  readonly allowedIps?: string | null | undefined;
+}
+
+/** A peer as its creating call answers it: the only time that a private key is shown beside it. */
+export interface CreatedPeer extends JudgedPeer {
+  readonly privateKey: string | null;
+}
+
+export interface PeerCommit {
+  /** undefined for an owner's own call: only what is done to others is audited. */
+  readonly source: AuditSource | undefined;
+  readonly beforeCommit: (tx: Tx, created: CreatedPeer) => Promise<void>;
+}
+
+/**
+ * Gives a user a device: keys, an address and the intent, in one transaction. The host follows; no call to it is made.
+ * The same submitted key again answers the peer it made.
+ * @throws DomainError `no_active_subscription`, `device_limit_reached`, `key_conflict`, `no_capacity`, `user_not_found`,
+ * `server_not_found`, `client_key_required`
+ */
+export async function createPeer(deps: Deps, input: CreatePeer, commit: PeerCommit): Promise<CreatedPeer> {
+  const keys = chooseKeys(deps.config, input.publicKey);
+  try {
+    return await deps.store.transaction(async (tx) => {
+      const created = await findOrInsert(deps, tx, input, keys);
+      await commit.beforeCommit(tx, created);
+      if (commit.source !== undefined) await auditCreation(tx, deps, commit.source, created.peer);
+      return created;
+    });
+  } catch (error) {
+    throw asKeyConflict(error);
+  }
+}
+
+async function findOrInsert(deps: Deps, tx: Tx, input: CreatePeer, keys: PeerKeys): Promise<CreatedPeer> {
+  const now = deps.clock.now();
+  const user = await lockUser(tx, input.userId);
+  if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
+  const existing = keys.submitted === null ? undefined : await findPeerBySubmittedKey(tx, user.id, keys.submitted);
+  if (existing !== undefined) return { ...(await judgePeer(tx, existing, now)), privateKey: null };
+  const allowed = subscriptionAt(await loadChain(tx, user.id), now);
+  if (allowed.status !== 'active' && allowed.status !== 'grace') throw new DomainError('no_active_subscription');
+  if ((await countDevices(tx, user.id)) >= (allowed.current?.device_limit ?? 0)) throw new DomainError('device_limit_reached');
+  const peer = await insertPlaced(deps, tx, input, keys);
+  tx.onCommit(() => deps.reconciler.wake());
+  return { ...(await judgePeer(tx, peer, now)), privateKey: keys.privateKey };
+}
+
+async function insertPlaced(deps: Deps, tx: Tx, input: CreatePeer, keys: PeerKeys): Promise<PeerRow> {
+  const now = deps.clock.now();
+  await assertKeyFree(tx, keys.publicKey);
+  const { server, index } = await placePeer(tx, input, now);
+  const peer = await insertPeer(tx, {
+    user_id: input.userId,
+    server_id: server.id,
+    device_name: input.deviceName ?? null,
+    key_origin: keys.origin,
+    ...addressColumns(server, index),
+    allowed_ips: input.allowedIps ?? server.client_allowed_ips,
+    pending_since: now,
+    created_at: now,
+  });
+  return storeKeys(deps, tx, { peer, keys, now });
+}
+
+async function auditCreation(tx: Tx, { clock }: Deps, source: AuditSource, peer: PeerRow): Promise<void> {
+  const details = { user_id: peer.user_id, server_id: peer.server_id };
+  await audit(tx, { ...source, at: clock.now(), action: 'peer.create', target: `peer:${peer.id}`, details });
+}

@@ -1,0 +1,61 @@
+import { insertHostPeer, isPublicKeyTaken, isUniqueViolation, type PeerRow, type ServerRow, type Tx, updatePeer } from '@vpn-api/db';
+import { peerAddresses } from '@vpn-api/wg/address';
+import { addressPools } from '../domain/address.ts';
+import { DomainError } from '../domain/errors.ts';
+import type { Services } from '../services.ts';
+import type { PeerKeys } from './peer-keys.ts';
+
+/** Columns of a peer that follow from its place in the server's pools. */
+export function addressColumns(server: ServerRow, index: number) {
+  const pools = addressPools(server);
+  const { v4, v6 } = peerAddresses(pools.v4, pools.v6, index);
+  return { address_index: index, wg_ip: v4, wg_ip6: v6 };
+}
+
+/**
+ * Refuses a key of a live peer, one that a host may still hold, and a server's own.
+ * @throws DomainError `key_conflict`
+ */
+export async function assertKeyFree(tx: Tx, publicKey: string): Promise<void> {
+  if (await isPublicKeyTaken(tx, publicKey)) throw new DomainError('key_conflict');
+}
+
+interface KeyStep {
+  readonly peer: PeerRow;
+  readonly keys: PeerKeys;
+  readonly now: string;
+}
+
+/**
+ * Writes a peer's keys, and that the public one is ours on the host before anybody tries to put it there.
+ * @throws DomainError `key_conflict`
+ */
+export async function storeKeys(deps: Pick<Services, 'secretBox'>, tx: Tx, { peer, keys, now }: KeyStep): Promise<PeerRow> {
+  const columns = { public_key: keys.publicKey, key_origin: keys.origin, submitted_key: keys.submitted };
+  const updated = await updatePeer(tx, peer.id, { ...columns, ...sealedKeys(deps, peer.id, keys) });
+  const hostPeer = await claimOnHost(tx, { ...peer, public_key: keys.publicKey }, now);
+  if (updated === undefined || !hostPeer) throw new DomainError('key_conflict');
+  return updated;
+}
+
+/** False when the host still holds the key for another peer. */
+export async function claimOnHost(tx: Tx, peer: PeerRow, now: string): Promise<boolean> {
+  if (peer.public_key === null || peer.address_index === null) return true;
+  const { server_id, public_key, address_index } = peer;
+  const row = { server_id, public_key, address_index, peer_id: peer.id, created_at: now };
+  return (await insertHostPeer(tx, row)) !== undefined;
+}
+
+/** Seals the secret halves for the row they belong to; its id is part of what is authenticated. */
+function sealedKeys({ secretBox }: Pick<Services, 'secretBox'>, rowId: number, { privateKey, presharedKey }: PeerKeys) {
+  const seal = (column: string, text: string | null) => (text === null ? null : secretBox.seal({ column, rowId }, text));
+  return {
+    private_key_sealed: seal('peers.private_key', privateKey),
+    preshared_key_sealed: seal('peers.preshared_key', presharedKey),
+  };
+}
+
+/** Names the refusal behind a clash that two callers at once can still run into. */
+export function asKeyConflict(error: unknown): unknown {
+  return isUniqueViolation(error)?.includes('key') ? new DomainError('key_conflict', { cause: error }) : error;
+}

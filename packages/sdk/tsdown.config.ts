@@ -6,7 +6,7 @@ import { defineConfig } from 'tsdown';
  */
 export default defineConfig({
   entry: ['src/index.ts'],
-  tsconfig: 'tsconfig.build.json',
+  tsconfig: '../../tsconfig.sdk.json',
   format: ['esm', 'cjs'],
   platform: 'neutral',
   target: 'es2022',

@@ -131,6 +131,13 @@ describe('another charge', () => {
     expect(ledger.payment(2)).toMatchObject({ status: 'needs_review', amount_minor: 1 });
   });
 
+  it('that renews a payment still in review waits with it', () => {
+    const ledger = ledgerWith({});
+    ledger.receive(completed({ amountMinor: 1 }), START);
+    expect(ledger.receive(completed({ chargeId: 'c2', renewal: true }), START).reason).toBe('extra_charge');
+    expect(ledger.periods).toEqual([]);
+  });
+
   it('than the preset one is held while the payment is open', () => {
     const ledger = ledgerWith({ provider_payment_id: 'preset' });
     expect(ledger.receive(completed(), START)).toMatchObject({ outcome: 'held', reason: 'charge_mismatch' });
@@ -248,6 +255,14 @@ describe('a refund', () => {
     expect(ledger.payment(1)).toMatchObject({ status: 'refunded', provider_payment_id: 'c1' });
     expect(ledger.receive(completed(), day(1)).outcome).toBe('duplicate');
     expect(ledger.periods).toEqual([]);
+  });
+
+  it('that overtakes its payment keeps the charge it names, so that other money is told apart', () => {
+    const ledger = ledgerWith({});
+    ledger.receive(refunded(), START);
+    expect(ledger.payment(1)).toMatchObject({ status: 'refunded', provider_payment_id: 'c1' });
+    expect(ledger.receive(completed({ chargeId: 'c2' }), START).reason).toBe('extra_charge');
+    expect(ledger.receive(completed(), START).outcome).toBe('duplicate');
   });
 
   it('of a part that overtakes its payment waits for it', () => {

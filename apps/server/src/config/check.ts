@@ -1,0 +1,94 @@
+import type { ConfigIssue } from './config-error.ts';
+import { looksWeak } from './parse-secrets.ts';
+import { unsupportedValues, unsupportedVariables } from './unsupported.ts';
+import { MIN_SECRET_BYTES, type Values, type VariableName, variables } from './variables.ts';
+
+type Report = (variable: VariableName, message: string, example?: string) => void;
+
+const NOT_RANDOM = 'looks like a placeholder, not like random text';
+
+/** The rules between variables. Those that could not be read are absent here and were reported already. */
+export function checkTogether(values: Partial<Values>, unreadable: ReadonlySet<VariableName>): readonly ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  const report: Report = (variable, message, example) => issues.push({ variable, message, example });
+  checkRequired(values, unreadable, report);
+  checkUnsupported(values, report);
+  checkWireguard(values, report);
+  if (values.NODE_ENV === 'production') checkProduction(values, report);
+  return issues;
+}
+
+function checkRequired(values: Partial<Values>, unreadable: ReadonlySet<VariableName>, report: Report): void {
+  const missing = (name: VariableName) => values[name] === undefined && !unreadable.has(name);
+  if (missing('SECRET_KEY')) {
+    report('SECRET_KEY', `must be set: at least ${MIN_SECRET_BYTES} random bytes`, variables.SECRET_KEY.example);
+  }
+  if (missing('CONFIG_ENCRYPTION_KEY')) {
+    const { example } = variables.CONFIG_ENCRYPTION_KEY;
+    report('CONFIG_ENCRYPTION_KEY', 'must be set: base64 of 32 random bytes, kept as safe as the database', example);
+  }
+}
+
+function checkUnsupported(values: Partial<Values>, report: Report): void {
+  for (const name of unsupportedVariables) {
+    if (values[name] !== undefined) report(name, 'is not supported by this version yet; remove it');
+  }
+  for (const name of Object.keys(unsupportedValues) as VariableName[]) {
+    const value = values[name];
+    if (typeof value !== 'string' || !unsupportedValues[name]?.includes(value)) continue;
+    report(name, `with the value ${value} is not supported by this version yet`, variables[name].example);
+  }
+}
+
+function checkWireguard(values: Partial<Values>, report: Report): void {
+  if (values.WG_EASY_URL !== undefined && values.WG_HOST_SSH !== undefined) {
+    report('WG_HOST_SSH', 'and WG_EASY_URL name two default servers; keep one');
+  }
+  if (values.WG_POOL_V6 !== undefined && values.WG_MTU !== undefined && values.WG_MTU < 1280) {
+    report('WG_MTU', 'must be at least 1280 when WG_POOL_V6 is set: IPv6 needs it', variables.WG_MTU.example);
+  }
+  if (values.WG_KEY_POLICY === 'client' && values.WG_IGNORE_CLIENT_KEYS === true) {
+    report('WG_IGNORE_CLIENT_KEYS', 'must be 0 with WG_KEY_POLICY=client: there would be no keys at all', '0');
+  }
+}
+
+function checkProduction(values: Partial<Values>, report: Report): void {
+  const { SECRET_KEY, PROMOTE_SECRET, METRICS_TOKEN, CONFIG_ENCRYPTION_KEY: keys } = values;
+  if (SECRET_KEY !== undefined && looksWeak(SECRET_KEY)) {
+    report('SECRET_KEY', `must be set to random text; this one ${NOT_RANDOM}`, variables.SECRET_KEY.example);
+  }
+  if (PROMOTE_SECRET !== undefined) checkPromoteSecret(PROMOTE_SECRET, SECRET_KEY, report);
+  if (METRICS_TOKEN !== undefined && looksWeak(METRICS_TOKEN)) {
+    report('METRICS_TOKEN', NOT_RANDOM, variables.METRICS_TOKEN.example);
+  }
+  if (keys?.some(({ key }) => isMonotonous(key))) {
+    report('CONFIG_ENCRYPTION_KEY', 'must be random bytes', variables.CONFIG_ENCRYPTION_KEY.example);
+  }
+  checkWebhookSecrets(values, report);
+  if (values.ALLOW_SELF_SUBSCRIBE === true) {
+    report('ALLOW_SELF_SUBSCRIBE', 'gives away subscriptions and is refused in production; remove it');
+  }
+}
+
+function checkPromoteSecret(secret: string, secretKey: string | undefined, report: Report): void {
+  const { example } = variables.PROMOTE_SECRET;
+  if ([...secret].length < 32) report('PROMOTE_SECRET', 'must have at least 32 characters in production', example);
+  else if (looksWeak(secret)) report('PROMOTE_SECRET', NOT_RANDOM, example);
+  else if (secret === secretKey) report('PROMOTE_SECRET', 'must differ from SECRET_KEY', example);
+}
+
+function checkWebhookSecrets(values: Partial<Values>, report: Report): void {
+  const weak = (secrets: readonly string[]) =>
+    secrets.some((secret) => isMonotonous(Buffer.from(secret.slice('whsec_'.length), 'base64')));
+  if (weak(values.PAYMENT_WEBHOOK_SECRET ?? [])) {
+    report('PAYMENT_WEBHOOK_SECRET', 'must be random bytes', variables.PAYMENT_WEBHOOK_SECRET.example);
+  }
+  if ([...(values.PAYMENT_WEBHOOK_SECRETS?.values() ?? [])].some(weak)) {
+    report('PAYMENT_WEBHOOK_SECRETS', 'must be random bytes', variables.PAYMENT_WEBHOOK_SECRETS.example);
+  }
+}
+
+/** 24 random bytes hold fewer than 8 different ones about never. */
+function isMonotonous(bytes: Uint8Array): boolean {
+  return new Set(bytes).size < 8;
+}

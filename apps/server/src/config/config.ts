@@ -1,0 +1,215 @@
+import { join } from 'node:path';
+import type { AccessTokenAlgorithm } from '../crypto/access-tokens.ts';
+import type { RateLimit } from '../http/rate-limit.ts';
+import type { LogLevel } from '../obs/log.ts';
+import { checkTogether } from './check.ts';
+import { ConfigError, type ConfigIssue } from './config-error.ts';
+import { deepFreeze, FrozenMap, SecretMap } from './frozen.ts';
+import { nearestName } from './nearest-name.ts';
+import { Secrets } from './secrets.ts';
+import { type Values, type VariableName, variableNames, variables } from './variables.ts';
+
+/** The environment as text; the one input of the configuration. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export type DatabaseConfig =
+  | {
+      readonly engine: 'sqlite';
+      /** A file, or `:memory:`. */
+      readonly path: string;
+      /** Migrate at start; otherwise pending migrations stop it. */
+      readonly migrateAtStart: boolean;
+    }
+  | {
+      readonly engine: 'postgres';
+      /** Holds the password. */
+      readonly url: string;
+      readonly poolSize: number;
+      readonly migrateAtStart: boolean;
+    };
+
+/** The default server: where its peers live. */
+export type HostConfig =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'local'; readonly interface: string; readonly mode: 'apply' };
+
+/** Who makes the keys of peers: the server (kept encrypted), or only the client. */
+export type KeyPolicy = 'db' | 'client';
+
+export interface WireguardConfig {
+  readonly keyPolicy: KeyPolicy;
+  readonly interface: string;
+  readonly serverPublicKey: string | undefined;
+  /** `host:port`. */
+  readonly endpoint: string | undefined;
+  readonly poolV4: string;
+  readonly poolV6: string | undefined;
+  readonly dns: readonly string[];
+  readonly mtu: number;
+  /** What clients route through the tunnel. */
+  readonly clientAllowedIps: readonly string[];
+  readonly keepaliveSeconds: number;
+  /** Make keys here even if the client sent a public key. */
+  readonly ignoreClientKeys: boolean;
+}
+
+export interface AuthConfig {
+  readonly algorithm: AccessTokenAlgorithm;
+  readonly accessTokenSeconds: number;
+  readonly refreshTokenSeconds: number;
+  readonly bcryptCost: number;
+  readonly allowSelfSubscribe: boolean;
+}
+
+export interface PaymentsConfig {
+  /** `whsec_…` secrets by name of sender; `standard` is `PAYMENT_WEBHOOK_SECRET`. */
+  readonly standardSenders: ReadonlyMap<string, readonly string[]>;
+  /** Ages at which an unsettled payment is read again from its provider; the last repeats. */
+  readonly pollSeconds: readonly number[];
+}
+
+/** Everything the environment decides, checked and frozen. */
+export interface Config {
+  readonly environment: 'development' | 'test' | 'production';
+  readonly listen: { readonly host: string; readonly port: number };
+  /** Without a slash at its end. */
+  readonly publicUrl: string | undefined;
+  readonly dataDir: string;
+  readonly database: DatabaseConfig;
+  readonly auth: AuthConfig;
+  readonly host: HostConfig;
+  readonly wireguard: WireguardConfig;
+  readonly reconcileIntervalSeconds: number;
+  readonly payments: PaymentsConfig;
+  readonly corsOrigins: readonly string[];
+  /** CIDRs whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies: readonly string[];
+  /** CIDRs that outgoing calls may reach although private. */
+  readonly outboundAllow: readonly string[];
+  readonly rateLimits: ReadonlyMap<string, RateLimit>;
+  readonly logLevel: LogLevel;
+  readonly secrets: Secrets;
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** Sentences for the log: names that look like ours and are not. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Reads the whole configuration from an environment; reads nothing else and generates nothing.
+ * @throws ConfigError that names every wrong variable
+ */
+export function loadConfig(env: Environment): LoadedConfig {
+  const { values, issues } = readValues(env);
+  const unreadable = new Set(issues.map(({ variable }) => variable));
+  const all = [...issues, ...checkTogether(values, unreadable)];
+  if (all.length > 0) throw new ConfigError(all);
+  return deepFreeze({ config: build(values as Values), warnings: warnUnknown(env) });
+}
+
+/** What `openStore` of `@vpn-api/db` takes. */
+export function storeUrl(database: DatabaseConfig): string {
+  return database.engine === 'sqlite' ? `sqlite:${database.path}` : database.url;
+}
+
+function readValues(env: Environment): { values: Partial<Values>; issues: readonly ConfigIssue[] } {
+  const values: Partial<Record<VariableName, unknown>> = {};
+  const issues: ConfigIssue[] = [];
+  for (const variable of variableNames) {
+    const { schema, example } = variables[variable];
+    const result = schema.safeParse(env[variable]?.trim() || undefined);
+    if (result.success) values[variable] = result.data;
+    else issues.push({ variable, message: result.error.issues[0]?.message ?? 'is wrong', example });
+  }
+  return { values: values as Partial<Values>, issues };
+}
+
+function build(values: Values): Config {
+  return {
+    environment: values.NODE_ENV,
+    listen: { host: values.HOST, port: values.PORT },
+    publicUrl: values.PUBLIC_URL,
+    dataDir: values.DATA_DIR,
+    database: buildDatabase(values),
+    auth: buildAuth(values),
+    host:
+      values.WG_APPLY_ENABLED === true
+        ? { kind: 'local', interface: values.WG_INTERFACE, mode: 'apply' }
+        : { kind: 'none' },
+    wireguard: buildWireguard(values),
+    reconcileIntervalSeconds: values.RECONCILE_INTERVAL_SECONDS,
+    payments: buildPayments(values),
+    corsOrigins: values.CORS_ORIGINS ?? [],
+    trustedProxies: values.TRUSTED_PROXIES ?? [],
+    outboundAllow: values.OUTBOUND_ALLOW ?? [],
+    rateLimits: new FrozenMap(values.RATE_LIMITS),
+    logLevel: values.LOG_LEVEL,
+    secrets: buildSecrets(values),
+  };
+}
+
+function buildDatabase(values: Values): DatabaseConfig {
+  const database = values.DATABASE_URL ?? { engine: 'sqlite' as const, path: join(values.DATA_DIR, 'vpn-api.db') };
+  const migrateAtStart = values.DEV_INIT_DB ?? database.engine === 'sqlite';
+  if (database.engine === 'sqlite') return { ...database, migrateAtStart };
+  return { ...database, poolSize: values.DATABASE_POOL_SIZE, migrateAtStart };
+}
+
+function buildAuth(values: Values): AuthConfig {
+  return {
+    algorithm: values.ALGORITHM,
+    accessTokenSeconds: values.ACCESS_TOKEN_EXPIRE_MINUTES * 60,
+    refreshTokenSeconds: values.REFRESH_TOKEN_EXPIRE_DAYS * 86_400,
+    bcryptCost: values.BCRYPT_COST,
+    allowSelfSubscribe: values.ALLOW_SELF_SUBSCRIBE,
+  };
+}
+
+function buildWireguard(values: Values): WireguardConfig {
+  return {
+    keyPolicy: values.WG_KEY_POLICY === 'client' ? 'client' : 'db',
+    interface: values.WG_INTERFACE,
+    serverPublicKey: values.WG_SERVER_PUBLIC_KEY,
+    endpoint: values.WG_ENDPOINT,
+    poolV4: values.WG_POOL_V4,
+    poolV6: values.WG_POOL_V6,
+    dns: values.WG_DNS,
+    mtu: values.WG_MTU,
+    clientAllowedIps: values.WG_CLIENT_ALLOWED_IPS,
+    keepaliveSeconds: values.WG_KEEPALIVE,
+    ignoreClientKeys: values.WG_IGNORE_CLIENT_KEYS,
+  };
+}
+
+function buildPayments(values: Values): PaymentsConfig {
+  const standard = values.PAYMENT_WEBHOOK_SECRET;
+  const senders = [...(standard ? [['standard', standard] as const] : []), ...(values.PAYMENT_WEBHOOK_SECRETS ?? [])];
+  return { standardSenders: new SecretMap(senders), pollSeconds: values.PAYMENT_POLL_SECONDS };
+}
+
+function buildSecrets(values: Values): Secrets {
+  return new Secrets({
+    secretKey: present(values.SECRET_KEY),
+    encryptionKeys: present(values.CONFIG_ENCRYPTION_KEY),
+    promoteSecret: values.PROMOTE_SECRET,
+    metricsToken: values.METRICS_TOKEN,
+  });
+}
+
+/** `checkTogether` refused the configuration if one of these was missing. */
+function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('a required variable was not checked');
+  return value;
+}
+
+const OUR_PREFIX = /^(?:WG|PAYMENT|SMTP)_/;
+
+function warnUnknown(env: Environment): readonly string[] {
+  const known: ReadonlySet<string> = new Set(variableNames);
+  return Object.keys(env)
+    .filter((name) => OUR_PREFIX.test(name) && !known.has(name))
+    .sort()
+    .map((name) => `${name} is unknown and ignored; the nearest known name is ${nearestName(name, variableNames)}`);
+}

@@ -1,4 +1,5 @@
 import type { ErrorCode } from './errors.ts';
+import type { Instant } from './instant.ts';
 import { canMove, hasReceivedMoney, isPaid, type PaymentStatus, type ReviewReason } from './payment.ts';
 import {
   appendPeriod,
@@ -122,7 +123,7 @@ export type SettlementAction =
       readonly kind: 'cut_period';
       readonly period_id: number;
       readonly cut_seconds: number;
-      readonly revoked_at: string | null;
+      readonly revoked_at: Instant | null;
     };
 
 export type SettlementOutcome = 'settled' | 'duplicate' | 'ignored' | 'held' | 'parked';

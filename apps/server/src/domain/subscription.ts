@@ -313,7 +313,7 @@ export interface SubscriptionView {
   readonly ended_at: Instant | null;
   readonly days_remaining: number | null;
   readonly is_lifetime: boolean;
-  readonly periods: readonly PeriodView[];
+  readonly periods: PeriodView[];
 }
 
 /**

@@ -1,9 +1,4 @@
-import { defineConfig } from 'vitest/config';
+import { vitestPreset } from '../../tooling/vitest/preset.ts';
 
-const conditions = ['@vpn-api/source', 'node', 'import', 'default'];
-
-export default defineConfig({
-  resolve: { conditions },
-  ssr: { resolve: { conditions } },
-  test: { include: ['test/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 },
-});
+// The real interface takes its time: wireguard-go starts, and a cut client needs 15 s to try a new handshake.
+export default vitestPreset({ name: 'wg', testTimeoutMs: 90_000 });

@@ -3,6 +3,7 @@ import type { AnyRouter } from '@trpc/server';
 import { type Observable, observable } from '@trpc/server/observable';
 import { pause, withDeadline } from './deadline.ts';
 import { toVpnApiError, VpnApiError } from './errors.ts';
+import { randomId } from './random-id.ts';
 import { type Repeatability, type RetryPolicy, retryDelayMs } from './retry.ts';
 
 /** Who a call is made for, and what to do when the server no longer accepts the token. */
@@ -108,7 +109,7 @@ function planOf(op: Operation, options: CallLinkOptions): CallPlan {
     anonymous: options.anonymous.has(op.path),
     repeatability: harmless ? 'harmless' : keyed ? 'keyed' : 'unsafe',
     // One key for all attempts of the call: this is what makes a repeat find the first attempt's outcome.
-    idempotencyKey: checkedKey(op, context.idempotencyKey) ?? (keyed ? crypto.randomUUID() : undefined),
+    idempotencyKey: checkedKey(op, context.idempotencyKey) ?? (keyed ? randomId() : undefined),
     timeoutMs: context.timeoutMs ?? options.timeoutMs,
     retry: { ...options.retry, retries: context.retries ?? options.retry.retries },
   };

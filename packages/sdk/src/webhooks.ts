@@ -1,3 +1,5 @@
+import { randomId } from './random-id.ts';
+
 /** Standard Webhooks (https://www.standardwebhooks.com), `v1` signatures: HMAC-SHA-256 over `id.timestamp.body`. */
 
 /** Raw bytes as they travel. Never a parsed and re-serialised body: that changes bytes. */
@@ -68,7 +70,7 @@ const SECRET_PREFIX = 'whsec_';
 
 /** Makes the three headers to send with `body`. Throws `TypeError` for a secret that is not base64 or an id with a dot. */
 export async function signWebhook(options: SignWebhookOptions): Promise<WebhookHeaders> {
-  const id = options.id ?? `msg_${crypto.randomUUID()}`;
+  const id = options.id ?? `msg_${randomId()}`;
   if (!isWebhookId(id)) throw new TypeError('A webhook id is 1 to 255 printable characters without dots or spaces');
   const timestamp = secondsOf(options.timestamp ?? new Date());
   const signature = await signatureOf(options.secret, signedBytes(id, timestamp, options.body));

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createApiClient } from '../src/client.ts';
 import { clientOf, failureOf, serviceClient } from './fixtures/client.ts';
 import { type SeenRequest, startServer } from './fixtures/server.ts';
@@ -8,6 +8,8 @@ const payment = { tariff_id: 1, amount: '9.99' };
 function keysOf(requests: readonly SeenRequest[]) {
   return requests.map(({ headers }) => headers['idempotency-key']);
 }
+
+afterEach(() => vi.unstubAllGlobals());
 
 describe('requests', () => {
   it('sends the queries of one tick as one GET', async () => {
@@ -161,6 +163,13 @@ describe('repeats of mutations', () => {
     expect(server.state.payments.size).toBe(1);
     expect(server.requests).toHaveLength(3);
     expect(new Set(keysOf(server.requests)).size).toBe(1);
+  });
+
+  it('makes a key where the browser has no randomUUID', async () => {
+    await using server = await startServer();
+    vi.stubGlobal('crypto', { getRandomValues: crypto.getRandomValues.bind(crypto) });
+    await serviceClient(server).payment.create.mutate(payment);
+    expect(keysOf(server.requests)[0]).toMatch(/^[0-9a-f]{32}$/);
   });
 
   it('takes the key of the caller', async () => {

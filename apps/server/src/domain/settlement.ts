@@ -70,7 +70,10 @@ export interface SettlementSnapshot {
   readonly periods: readonly (PeriodFacts & { readonly payment_id: number | null })[];
   /** The refunds of the payment found, and any with the event's provider and refund id. */
   readonly refunds: readonly RefundFacts[];
-  /** For a payment in review because other money came than was asked: what came. Else what was quoted is what came. */
+  /**
+   * What the payment's charge brought, where that is known: other money than was asked stays other money after an admin
+   * accepted it, and refunds are measured by it. Without it, what was quoted is what came.
+   */
   readonly received?: Money | undefined;
 }
 
@@ -353,7 +356,7 @@ function decideRefunded(context: Context): SettlementDecision {
 }
 
 function receivedFor(payment: SettlementPayment, snapshot: SettlementSnapshot): Money {
-  return payment.status === 'needs_review' ? (snapshot.received ?? payment) : payment;
+  return snapshot.received ?? payment;
 }
 
 /** The charge may be an extra one whose own event is still on its way; for money not yet settled it is a contradiction. */

@@ -290,6 +290,17 @@ describe('a refund', () => {
     expect(ledger.payment(1)).toMatchObject({ status: 'refunded', refunded_minor: 500 });
   });
 
+  it('is measured by what came, also after an admin accepted another amount', () => {
+    const ledger = ledgerWith({});
+    ledger.receive(completed({ amountMinor: 500 }), START);
+    ledger.act(decideResolution(ledger.snapshotOf(1), 'accept', START));
+    ledger.receive(refunded({ amountMinor: 250 }), START);
+    expect(ledger.chainOf(7)).toMatchObject([{ ends_at: day(15) }]);
+    ledger.receive(refunded({ amountMinor: 250, refundId: 'r2' }), START);
+    expect(ledger.payment(1).status).toBe('refunded');
+    expect(ledger.receive(refunded({ amountMinor: 1, refundId: 'r3' }), START).reason).toBe('refund_exceeds_payment');
+  });
+
   it('of an extra charge goes to the child, also when it comes first', () => {
     const ledger = ledgerWith({});
     ledger.receive(completed(), START);

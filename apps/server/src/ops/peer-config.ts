@@ -1,0 +1,31 @@
+import { findServer, type PeerRow } from '@vpn-api/db';
+import { parseAllowedIps, parseDnsList, printClientConfig } from '@vpn-api/wg';
+import { DomainError } from '../domain/errors.ts';
+import type { Services } from '../services.ts';
+
+/**
+ * The wg-quick file of a peer. With `template` a key that only the client has is left as a placeholder.
+ * @throws DomainError `config_not_found` when the host's key or endpoint is not known yet, `private_key_not_stored`
+ */
+export async function peerConfigText(
+  { store, secretBox }: Pick<Services, 'store' | 'secretBox'>,
+  peer: PeerRow,
+  { template }: { readonly template: boolean },
+): Promise<string> {
+  const server = await findServer(store, peer.server_id);
+  if (server?.public_key == null || server.endpoint === null) throw new DomainError('config_not_found');
+  const unseal = (column: string, text: string | null) => (text === null ? null : secretBox.open({ column, rowId: peer.id }, text));
+  const privateKey = unseal('peers.private_key', peer.private_key_sealed);
+  if (privateKey === null && !template) throw new DomainError('private_key_not_stored');
+  return printClientConfig({
+    privateKey,
+    addresses: [peer.wg_ip, peer.wg_ip6].filter((address) => address !== null),
+    dns: parseDnsList(server.dns ?? ''),
+    mtu: server.mtu,
+    publicKey: server.public_key,
+    presharedKey: unseal('peers.preshared_key', peer.preshared_key_sealed),
+    allowedIps: parseAllowedIps(peer.allowed_ips),
+    persistentKeepalive: server.keepalive,
+    endpoint: server.endpoint,
+  });
+}

@@ -53,6 +53,26 @@ export function chooseIndexAbove(
   return firstFree(from, { pools, used: new Set(), blocked: blockedSpans(pools, foreign) });
 }
 
+/** Indexes that nobody has, both ends included; `to` is null behind the highest one taken. */
+export interface IndexGap {
+  readonly from: number;
+  readonly to: number | null;
+}
+
+/** The first index in the gaps, for when the top of the pool is reached; undefined when the pool is full. */
+export function chooseIndexInGaps(
+  pools: AddressPools,
+  gaps: readonly IndexGap[],
+  foreign: readonly string[],
+): number | undefined {
+  const search = { pools, used: new Set<number>(), blocked: blockedSpans(pools, foreign) };
+  for (const { from, to } of gaps) {
+    const index = firstFree(Math.max(FIRST_PEER_INDEX, from), search);
+    if (index !== undefined && (to === null || index <= to)) return index;
+  }
+  return undefined;
+}
+
 /**
  * The index of an address that somebody asked for (`10.8.0.14` or `10.8.0.14/32`). undefined when it is not a peer's
  * address in the IPv4 pool, is taken, or lies in a foreign range. Its IPv6 twin must be free too.
@@ -135,28 +155,3 @@ function readCidr(text: string): Cidr | undefined {
     return undefined;
   }
 }
-
-/** Places that nobody has; `to` is null behind the highest one. */
-export interface IndexGap {
-  readonly from: number;
-  readonly to: number | null;
-}
-
-/** The first index in the gaps, for when the top of the pool is reached; undefined when the pool is full. */
-export function chooseIndexInGaps(
-  pools: AddressPools,
-  gaps: readonly IndexGap[],
-  foreign: readonly string[],
-): number | undefined {
-  const blocked = blockedSpans(pools, foreign);
-  const last = lastPeerIndex(pools);
-  for (const { from, to } of gaps) {
-    const end = Math.min(to ?? last, last);
-    for (let index = Math.max(from, FIRST_PEER_INDEX); index <= end; index += 1) {
-      if (isFree(index, NONE_TAKEN, blocked)) return index;
-    }
-  }
-  return undefined;
-}
-
-const NONE_TAKEN: ReadonlySet<number> = new Set();

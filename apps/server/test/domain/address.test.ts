@@ -5,6 +5,7 @@ import {
   addressPools,
   chooseAddressIndex,
   chooseIndexAbove,
+  chooseIndexInGaps,
   holdsAddress,
   lastPeerIndex,
   requestedAddressIndex,
@@ -109,11 +110,31 @@ describe('a new address', () => {
     );
   });
 
+  it('is found in the gaps when and only when it is found by looking at all taken ones', () => {
+    const taken = fc.uniqueArray(fc.integer({ min: 2, max: 30 }));
+    fc.assert(
+      fc.property(poolTexts, foreignRanges, taken, (texts, foreign, used) => {
+        const pools = addressPools(texts);
+        const edges = [1, ...used.toSorted((a, b) => a - b)];
+        const gaps = edges
+          .map((edge, i) => ({ from: edge + 1, to: edges[i + 1] === undefined ? null : (edges[i + 1] ?? 0) - 1 }))
+          .filter(({ from, to }) => to === null || from <= to);
+        const index = chooseIndexInGaps(pools, gaps, foreign);
+        const isFull = chooseAddressIndex({ pools, taken: used, foreign }) === undefined;
+        expect(index === undefined).toBe(isFull);
+        if (index !== undefined)
+          expect([used.includes(index), isForeign(pools, index, foreign)]).toEqual([false, false]);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
   it('steps over a foreign range of millions at once', () => {
     const wide = addressPools({ pool_v4: '10.0.0.0/8', pool_v6: null });
     expect(chooseAddressIndex({ pools: wide, taken: [], foreign: ['10.0.0.0/9'] })).toBe(2 ** 23);
     expect(chooseAddressIndex({ pools: wide, taken: [], foreign: ['10.0.0.0/7'] })).toBeUndefined();
     expect(chooseAddressIndex({ pools: wide, taken: [], foreign: ['0.0.0.0/0'] })).toBe(2);
+    expect(chooseIndexInGaps(wide, [{ from: 2, to: null }], ['10.0.0.0/9'])).toBe(2 ** 23);
   });
 });
 

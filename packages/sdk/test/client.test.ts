@@ -20,7 +20,7 @@ describe('requests', () => {
       api.tariff.get.query({ tariff_id: 3 }),
     ]);
     expect(list).toHaveLength(5);
-    expect(one).toEqual({ id: 3, name: 'Tariff 3' });
+    expect(one).toMatchObject({ id: 3, name: 'Tariff 3' });
     expect(server.requests).toMatchObject([{ method: 'GET', calls: 2 }]);
   });
 

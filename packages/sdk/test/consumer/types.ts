@@ -33,8 +33,33 @@ check<Equal<Untyped<VpnApiInputs>, never>>();
 check<Equal<Untyped<VpnApiOutputs>, never>>();
 
 check<Equal<IsAny<VpnApiClient>, false>>();
-check<Equal<Shown<VpnApiOutputs['tariff']['list'][number]>, { id: number; name: string }>>();
-check<Equal<Shown<VpnApiInputs['payment']['create']>, { tariff_id: number; amount: string }>>();
+
+interface Tariff {
+  id: number;
+  name: string;
+  description: string | null;
+  duration_days: number | null;
+  price: string;
+  currency: string;
+  prices: { currency: string; amount: string; providers?: string[] | undefined }[];
+  device_limit: number;
+  traffic_limit_bytes: number | null;
+  trial: boolean;
+  grace_days: number;
+  archived: boolean;
+  created_at: string;
+}
+check<Equal<Shown<VpnApiOutputs['tariff']['list'][number]>, Shown<Tariff>>>();
+
+interface Tokens {
+  access_token: string;
+  token_type: 'bearer';
+  expires_in: number;
+  refresh_token: string;
+  refresh_expires_in: number;
+}
+check<Equal<Shown<VpnApiOutputs['auth']['login']>, Shown<Tokens>>>();
+check<Equal<Shown<VpnApiInputs['auth']['refresh']>, { refresh_token: string }>>();
 
 check<Equal<IsAny<ErrorCode>, false>>();
 check<Equal<string extends VpnApiErrorCode ? true : false, false>>();

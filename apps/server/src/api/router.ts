@@ -1,0 +1,25 @@
+import { apiKeyRouter } from './api-key/router.ts';
+import { authRouter } from './auth/router.ts';
+import { paymentRouter } from './payment/router.ts';
+import { peerRouter } from './peer/router.ts';
+import { subscriptionRouter } from './subscription/router.ts';
+import { systemRouter } from './system/router.ts';
+import { tariffRouter } from './tariff/router.ts';
+import { router } from './trpc.ts';
+import { userRouter } from './user/router.ts';
+
+/** Every procedure, for both transports. Clients take its type; no schema leaves from here. */
+export const appRouter = router({
+  system: systemRouter,
+  auth: authRouter,
+  user: userRouter,
+  apiKey: apiKeyRouter,
+  tariff: tariffRouter,
+  subscription: subscriptionRouter,
+  peer: peerRouter,
+  payment: paymentRouter,
+});
+
+export type AppRouter = typeof appRouter;
+export type { ErrorCode, ErrorIssue } from '../domain/errors.ts';
+export type { Problem } from './problem.ts';

@@ -1,0 +1,86 @@
+import { findServerByName, type NewServer, type ServerRow, type Tx, updateServer, upsertEnvServer } from '@vpn-api/db';
+import { derivePublicKey, generateKeyPair, type PrivateKey, type WgDriver } from '@vpn-api/wg';
+import type { Config } from '../config/config.ts';
+import type { Services } from '../services.ts';
+
+/** Name of the server that the environment describes. */
+export const ENV_SERVER_NAME = 'default';
+
+/** WireGuard's usual port, for the demo server that no packet ever reaches. */
+const DEMO_PORT = 51_820;
+
+type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'log'>;
+
+/**
+ * Brings the row of the environment's server up to date. A host that was driven before and is switched off by
+ * `WG_APPLY_ENABLED=0` stays what it is and is only observed: its peers are still there.
+ */
+export async function syncEnvServer(deps: Deps): Promise<ServerRow> {
+  const { store, clock, config } = deps;
+  return store.transaction(async (tx) => {
+    const known = await findServerByName(tx, ENV_SERVER_NAME);
+    const server = await upsertEnvServer(tx, {
+      name: ENV_SERVER_NAME,
+      created_at: clock.now(),
+      ...describedColumns(config),
+      ...hostColumns(config, known),
+    });
+    return config.host.kind === 'none' && server.driver === 'none' ? giveDemoKey(deps, tx, server) : server;
+  });
+}
+
+function describedColumns({ wireguard }: Config) {
+  return {
+    keys: 'given',
+    interface: wireguard.interface,
+    pool_v4: wireguard.poolV4,
+    pool_v6: wireguard.poolV6 ?? null,
+    dns: wireguard.dns.join(', '),
+    mtu: wireguard.mtu,
+    client_allowed_ips: wireguard.clientAllowedIps.join(', '),
+    keepalive: wireguard.keepaliveSeconds,
+    ...(wireguard.serverPublicKey === undefined ? {} : { public_key: wireguard.serverPublicKey }),
+    ...(wireguard.endpoint === undefined ? {} : { endpoint: wireguard.endpoint }),
+  } as const;
+}
+
+function hostColumns({ host }: Config, known: ServerRow | undefined): Pick<NewServer, 'driver' | 'mode'> {
+  if (host.kind === 'local') return { driver: 'local', mode: host.mode };
+  return known?.driver === 'local' ? { driver: 'local', mode: 'observe' } : { driver: 'none', mode: 'apply' };
+}
+
+/** Without a host there is nobody to ask for a key, and development still wants a complete config to show. */
+async function giveDemoKey({ config, secretBox }: Deps, tx: Tx, server: ServerRow): Promise<ServerRow> {
+  if (config.environment === 'production') return server;
+  const column = 'servers.private_key';
+  const stored = server.private_key_sealed;
+  const sealed = stored ?? secretBox.seal({ column, rowId: server.id }, generateKeyPair().privateKey);
+  const privateKey = secretBox.open({ column, rowId: server.id }, sealed) as PrivateKey;
+  const patch = {
+    private_key_sealed: sealed,
+    public_key: server.public_key ?? derivePublicKey(privateKey),
+    endpoint: server.endpoint ?? `${endpointHost(config) ?? '127.0.0.1'}:${DEMO_PORT}`,
+  };
+  return (await updateServer(tx, server.id, patch)) ?? server;
+}
+
+function endpointHost({ publicUrl }: Config): string | undefined {
+  return publicUrl === undefined ? undefined : new URL(publicUrl).hostname;
+}
+
+/**
+ * Asks the host what client configs need and the settings do not say: its public key, and the port for the endpoint.
+ * Answers the row as it is then.
+ */
+export async function learnFromHost(
+  { store, config }: Pick<Services, 'store' | 'config'>,
+  server: ServerRow,
+  { driver, signal }: { readonly driver: WgDriver; readonly signal: AbortSignal },
+): Promise<ServerRow> {
+  if (server.public_key !== null && server.endpoint !== null) return server;
+  const { publicKey, listenPort } = await driver.describe(signal);
+  const host = endpointHost(config);
+  const endpoint = host === undefined || listenPort === undefined ? null : `${host}:${listenPort}`;
+  const patch = { public_key: server.public_key ?? publicKey, endpoint: server.endpoint ?? endpoint };
+  return (await updateServer(store, server.id, patch)) ?? server;
+}

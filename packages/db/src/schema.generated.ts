@@ -42,7 +42,7 @@ export interface ForeignPeers {
 }
 
 export interface HostPeers {
-  address_index: number;
+  address_index: number | null;
   created_at: string;
   gone_at: string | null;
   id: Generated<number>;

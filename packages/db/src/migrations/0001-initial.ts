@@ -127,7 +127,7 @@ const sales = (t: ColumnTokens): string[] => [
   'create index payment_events_payment on payment_events (payment_id) where payment_id is not null',
   'create index payment_events_outcome on payment_events (outcome)',
   "create index payment_events_parked_reference on payment_events (provider, reference) where outcome = 'parked'",
-  "create index payment_events_parked_charge on payment_events (provider, provider_payment_id) where outcome = 'parked'",
+  'create index payment_events_charge on payment_events (provider, provider_payment_id)',
   `create table refunds (
   id ${t.id},
   payment_id integer not null references payments (id),
@@ -248,10 +248,10 @@ const hosts = (t: ColumnTokens): string[] => [
   server_id integer not null references servers (id),
   public_key text not null, -- every key we ever tried to put on the host, written before the attempt: this is what "ours" means
   peer_id integer not null references peers (id),
-  address_index integer not null check (address_index > 0),
+  address_index integer check (address_index > 0), -- null: the host chose an address outside our pools
   created_at ${t.instant} not null,
   retired_at ${t.instant}, -- must go from the host
-  gone_at ${t.instant}, -- the host confirmed; the address rests from here
+  gone_at ${t.instant}, -- the host confirmed; the address rests from here. The row stays: a key that an old backup of the host brings back is still ours
   unique (server_id, public_key)
 )`,
   'create index host_peers_peer on host_peers (peer_id)',

@@ -1,4 +1,4 @@
-import { type Insertable, type Selectable, sql } from 'kysely';
+import type { Insertable, Selectable } from 'kysely';
 import type { HostPeers } from '../schema.generated.ts';
 import type { Queryable } from '../store.ts';
 import { chunks } from './page.ts';
@@ -32,15 +32,9 @@ export function insertHostPeer(q: Queryable, hostPeer: NewHostPeer): Promise<Hos
     .executeTakeFirst();
 }
 
-/** All keys of ours on a host that it has not confirmed to be gone. */
+/** Every key of ours that the host has or ever had, in order of id. */
 export function listHostPeers(q: Queryable, serverId: number): Promise<HostPeerRow[]> {
-  return q.kysely
-    .selectFrom('host_peers')
-    .selectAll()
-    .where('server_id', '=', serverId)
-    .where('gone_at', 'is', null)
-    .orderBy('id')
-    .execute();
+  return q.kysely.selectFrom('host_peers').selectAll().where('server_id', '=', serverId).orderBy('id').execute();
 }
 
 export interface Retirement {
@@ -95,10 +89,4 @@ export async function markGone(q: Queryable, ids: readonly number[], at: string)
     gone += Number(result.numUpdatedRows);
   }
   return gone;
-}
-
-/** Forgets keys that have been gone since before `before`. */
-export async function purgeHostPeers(q: Queryable, before: string): Promise<number> {
-  const result = await sql`delete from host_peers where gone_at < ${before}`.execute(q.kysely);
-  return Number(result.numAffectedRows ?? 0);
 }

@@ -40,6 +40,23 @@ export function findEventByDedupeKey(
     .executeTakeFirst();
 }
 
+/** The delivery that first reported this charge as paid. */
+export function findEventForCharge(
+  q: Queryable,
+  provider: string,
+  chargeId: string,
+): Promise<PaymentEventRow | undefined> {
+  return q.kysely
+    .selectFrom('payment_events')
+    .selectAll()
+    .where('provider', '=', provider)
+    .where('provider_payment_id', '=', chargeId)
+    .where('action', '=', 'completed')
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst();
+}
+
 /** Keeps two attempts to settle one parked event apart. */
 export function lockEvent(tx: Tx, id: number): Promise<PaymentEventRow | undefined> {
   return tx.kysely
@@ -76,7 +93,7 @@ export function listParkedFor(q: Queryable, { provider, reference, chargeId }: P
 }
 
 /** The parked events that wait longest, for the job that tries them again; `afterId` goes on where it stopped. */
-export function listOldestParked(q: Queryable, page: Page = {}): Promise<PaymentEventRow[]> {
+export function listParkedEvents(q: Queryable, page: Page = {}): Promise<PaymentEventRow[]> {
   return parked(q)
     .where('id', '>', page.afterId ?? 0)
     .limit(page.limit ?? DEFAULT_LIMIT)

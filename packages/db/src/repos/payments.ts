@@ -102,8 +102,8 @@ export async function countPayments(q: Queryable, filter: PaymentFilter = {}): P
 }
 
 /** The caller holds the locks of the user and the payment, and has checked that the state may move there. */
-export function updatePayment(tx: Tx, id: number, patch: PaymentPatch): Promise<PaymentRow | undefined> {
-  return tx.kysely.updateTable('payments').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+export function updatePayment(tx: Tx, id: number, patch: PaymentPatch): Promise<PaymentRow> {
+  return tx.kysely.updateTable('payments').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
 }
 
 function matching(q: Queryable, { userId, tariffId, status, provider, since }: PaymentFilter) {

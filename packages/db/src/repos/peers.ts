@@ -76,6 +76,15 @@ export async function isPublicKeyTaken(q: Queryable, publicKey: string): Promise
   return rows.length > 0;
 }
 
+/** All devices of the users, on whichever server, as the limit counts and ranks them: those being removed are left out. */
+export async function listDevicesOfUsers(q: Queryable, userIds: readonly number[]): Promise<PeerRow[]> {
+  const rows: PeerRow[] = [];
+  for (const some of chunks(userIds)) {
+    rows.push(...(await live(q).selectAll().where('user_id', 'in', some).orderBy('id').execute()));
+  }
+  return rows;
+}
+
 export function listPeers(q: Queryable, filter: PeerFilter = {}, page: Page = {}): Promise<PeerRow[]> {
   return matching(q, filter)
     .selectAll()
@@ -98,23 +107,19 @@ export async function listUsersOfServer(q: Queryable, serverId: number): Promise
 }
 
 /** Changes nothing about what the host should hold; for that see {@link changePeer}. */
-export function updatePeer(tx: Tx, id: number, patch: PeerPatch): Promise<PeerRow | undefined> {
-  return tx.kysely.updateTable('peers').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+export function updatePeer(tx: Tx, id: number, patch: PeerPatch): Promise<PeerRow> {
+  return tx.kysely.updateTable('peers').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
 }
 
 /** Changes a peer and wants a new version of it on the host: what was tried before no longer counts. */
-export function changePeer(
-  tx: Tx,
-  id: number,
-  patch: PeerPatch & { readonly at: string },
-): Promise<PeerRow | undefined> {
+export function changePeer(tx: Tx, id: number, patch: PeerPatch & { readonly at: string }): Promise<PeerRow> {
   const { at, ...columns } = patch;
   return tx.kysely
     .updateTable('peers')
     .set({ ...columns, ...wanted(at) })
     .where('id', '=', id)
     .returningAll()
-    .executeTakeFirst();
+    .executeTakeFirstOrThrow();
 }
 
 /** Wants a new version of all of a user's live peers, after a change of what he may do. Answers how many. */
@@ -254,19 +259,17 @@ export async function addressCandidates(
 function takenAddresses(serverId: number, restingSince: string): RawBuilder<unknown> {
   return sql`select address_index as place from peers where server_id = ${serverId} and address_index is not null
     union all select address_index from host_peers
-    where server_id = ${serverId} and (gone_at is null or gone_at > ${restingSince})`;
+    where server_id = ${serverId} and address_index is not null and (gone_at is null or gone_at > ${restingSince})`;
 }
 
-/**
- * Frees the addresses of removed peers that no host has had since `restingSince`. Answers how many. A peer that was never
- * put on a host is free at once.
- */
+/** Frees the addresses of removed peers that are off their hosts and whose keys have rested since `restingSince`. Answers how many. */
 export async function releaseRestedAddresses(q: Queryable, restingSince: string): Promise<number> {
   const result = await q.kysely
     .updateTable('peers')
     .set({ address_index: null })
     .where('removed_at', 'is not', null)
     .where('address_index', 'is not', null)
+    .where('applied_state', '=', 'absent')
     .where((eb) =>
       eb.not(
         eb.exists(
@@ -296,7 +299,7 @@ function matching(q: Queryable, { userId, serverId, state, includeRemoved }: Pee
 function inState(state: PeerState): RawBuilder<boolean> {
   switch (state) {
     case 'removing':
-      return sql<boolean>`(removed_at is not null and applied_version < wanted_version)`;
+      return sql<boolean>`(removed_at is not null and applied_state <> 'absent')`;
     case 'failed':
       return sql<boolean>`(removed_at is null and applied_version < wanted_version and last_error is not null)`;
     case 'pending':

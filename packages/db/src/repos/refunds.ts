@@ -29,7 +29,7 @@ export function findRefundByProviderId(
     .executeTakeFirst();
 }
 
-export function listRefundsForPayment(q: Queryable, paymentId: number): Promise<RefundRow[]> {
+export function listRefunds(q: Queryable, paymentId: number): Promise<RefundRow[]> {
   return q.kysely.selectFrom('refunds').selectAll().where('payment_id', '=', paymentId).orderBy('id').execute();
 }
 
@@ -44,6 +44,6 @@ export async function sumOpenRefunds(q: Queryable, paymentId: number): Promise<n
   return row.total;
 }
 
-export function updateRefund(tx: Tx, id: number, patch: RefundPatch): Promise<RefundRow | undefined> {
-  return tx.kysely.updateTable('refunds').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+export function updateRefund(tx: Tx, id: number, patch: RefundPatch): Promise<RefundRow> {
+  return tx.kysely.updateTable('refunds').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
 }

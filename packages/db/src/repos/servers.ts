@@ -88,8 +88,8 @@ export function listServerLoads(q: Queryable): Promise<ServerLoad[]> {
     .execute();
 }
 
-export function updateServer(q: Queryable, id: number, patch: ServerPatch): Promise<ServerRow | undefined> {
-  return q.kysely.updateTable('servers').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+export function updateServer(q: Queryable, id: number, patch: ServerPatch): Promise<ServerRow> {
+  return q.kysely.updateTable('servers').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
 }
 
 export interface LeaseClaim {

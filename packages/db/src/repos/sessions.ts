@@ -1,7 +1,7 @@
 import type { Insertable, Selectable } from 'kysely';
 import type { Sessions } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { CHUNK_ROWS } from './page.ts';
+import { CHUNK_ROWS, DEFAULT_LIMIT, type Page } from './page.ts';
 
 /** A row is one refresh token. The rows that follow from one login are a family, named by the first row's id. */
 export type SessionRow = Selectable<Sessions>;
@@ -21,6 +21,17 @@ export function findSessionByTokenHash(q: Queryable, tokenHash: string): Promise
 
 export function findSession(q: Queryable, id: number): Promise<SessionRow | undefined> {
   return q.kysely.selectFrom('sessions').selectAll().where('id', '=', id).executeTakeFirst();
+}
+
+/** Whether the user ever logged in or refreshed from this address. */
+export async function hasSessionFrom(q: Queryable, userId: number, ip: string): Promise<boolean> {
+  const known = q.kysely
+    .selectFrom('sessions')
+    .select('id')
+    .where('user_id', '=', userId)
+    .where('ip', '=', ip)
+    .limit(1);
+  return (await known.executeTakeFirst()) !== undefined;
 }
 
 /** Spends a refresh token. Undefined when it was spent or revoked before: of two calls at once, one wins. */
@@ -112,7 +123,7 @@ export interface LiveFamily {
 }
 
 /** Logins that can still be refreshed at `now`. */
-export function listLiveFamilies(q: Queryable, userId: number, now: string): Promise<LiveFamily[]> {
+export function listLiveFamilies(q: Queryable, userId: number, now: string, page: Page = {}): Promise<LiveFamily[]> {
   return q.kysely
     .selectFrom('sessions as token')
     .innerJoin('sessions as login', 'login.id', 'token.family_id')
@@ -123,7 +134,10 @@ export function listLiveFamilies(q: Queryable, userId: number, now: string): Pro
     .where('token.revoked_at', 'is', null)
     .where('token.expires_at', '>', now)
     .where('login.revoked_at', 'is', null)
+    .where('login.id', '>', page.afterId ?? 0)
     .orderBy('login.id')
+    .limit(page.limit ?? DEFAULT_LIMIT)
+    .offset(page.skip ?? 0)
     .execute();
 }
 

@@ -16,6 +16,21 @@ export async function setSettingOnce(q: Queryable, key: string, value: string): 
   return row !== undefined;
 }
 
+const INSTALL_ID = 'install_id';
+
+/** Names this installation on hosts that it may share with another. Kept for ever once it is set; `candidate` is for that. */
+export async function ensureInstallId(q: Queryable, candidate: string): Promise<string> {
+  await setSettingOnce(q, INSTALL_ID, candidate);
+  return await getInstallId(q);
+}
+
+/** @throws Error before the first {@link ensureInstallId} */
+export async function getInstallId(q: Queryable): Promise<string> {
+  const id = await getSetting(q, INSTALL_ID);
+  if (id === undefined) throw new Error('The database has no install id yet: ensureInstallId belongs to the start');
+  return id;
+}
+
 export async function putSetting(q: Queryable, key: string, value: string): Promise<void> {
   await q.kysely
     .insertInto('settings')

@@ -1,7 +1,7 @@
 import type { Insertable, Selectable, Updateable } from 'kysely';
 import type { Users } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { chunks, DEFAULT_LIMIT, given, type Page } from './page.ts';
 
 export type UserRow = Selectable<Users>;
 export type NewUser = Insertable<Users>;
@@ -42,6 +42,14 @@ export function findUserByEmail(q: Queryable, email: string): Promise<UserRow | 
 
 export function findUserByTelegramId(q: Queryable, telegramId: number): Promise<UserRow | undefined> {
   return q.kysely.selectFrom('users').selectAll().where('telegram_id', '=', telegramId).executeTakeFirst();
+}
+
+export async function listUsersByIds(q: Queryable, ids: readonly number[]): Promise<UserRow[]> {
+  const rows: UserRow[] = [];
+  for (const some of chunks(ids)) {
+    rows.push(...(await q.kysely.selectFrom('users').selectAll().where('id', 'in', some).execute()));
+  }
+  return rows;
 }
 
 /** The first statement of every transaction that touches a user's periods, peers or device count. */
@@ -110,8 +118,8 @@ export async function countUsers(q: Queryable, filter: UserFilter = {}): Promise
   return (await counted.executeTakeFirstOrThrow()).total;
 }
 
-export function updateUser(q: Queryable, id: number, patch: UserPatch): Promise<UserRow | undefined> {
-  return q.kysely.updateTable('users').set(patch).where('id', '=', id).returningAll().executeTakeFirst();
+export function updateUser(q: Queryable, id: number, patch: UserPatch): Promise<UserRow> {
+  return q.kysely.updateTable('users').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
 }
 
 function matching(q: Queryable, { email, telegramId, status, role, includeRemoved }: UserFilter) {

@@ -1,4 +1,4 @@
-import { findUserByEmail, hasSessionFrom, lockUser, updateUser, type UserRow } from '@vpn-api/db';
+import { findUserByEmail, hasSessionFrom, lockUser, type UserRow, updateUser } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { limitAccount } from './account-limit.ts';

@@ -1,4 +1,4 @@
-import { lockUser, revokeFamily, revokeUserSessions, type Tx, updateUser } from '@vpn-api/db';
+import { lockUser, revokeFamily, revokeUserSessions, type Tx, type UserRow, updateUser } from '@vpn-api/db';
 import type { Services } from '../services.ts';
 
 interface Logout {
@@ -15,14 +15,14 @@ export async function logout(
 ): Promise<void> {
   const at = clock.now();
   await store.transaction(async (tx) => {
-    await lockUser(tx, userId);
-    if (all) await endAllSessions(tx, userId, at);
+    const user = await lockUser(tx, userId);
+    if (all && user !== undefined) await endAllSessions(tx, user, at);
     else await revokeFamily(tx, sessionId, at);
   });
 }
 
 /** Ends every session of an account and refuses every access token given out so far. The caller holds the user's lock. */
-export async function endAllSessions(tx: Tx, userId: number, at: string): Promise<void> {
-  await revokeUserSessions(tx, userId, { at });
-  await updateUser(tx, userId, (eb) => ({ token_version: eb('token_version', '+', 1) }));
+export async function endAllSessions(tx: Tx, user: Pick<UserRow, 'id' | 'token_version'>, at: string): Promise<void> {
+  await revokeUserSessions(tx, user.id, { at });
+  await updateUser(tx, user.id, { token_version: user.token_version + 1 });
 }

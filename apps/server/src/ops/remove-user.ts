@@ -1,0 +1,35 @@
+import { updateUser } from '@vpn-api/db';
+import type { Services } from '../services.ts';
+import { type AuditSource, audit } from './audit.ts';
+import { lockUserKeepingAnAdmin } from './keep-an-admin.ts';
+import { endAllSessions } from './logout.ts';
+import { removeUserPeers } from './remove-user-peers.ts';
+
+/**
+ * Removes an account: e-mail and Telegram id are free for a new one, the password, sessions and peers are gone. The row
+ * stays, since payments and periods belong to it.
+ * @throws DomainError `user_not_found`, `last_admin`
+ */
+export async function removeUser(
+  { store, clock, reconciler }: Pick<Services, 'store' | 'clock' | 'reconciler'>,
+  { userId, source }: { readonly userId: number; readonly source: AuditSource },
+): Promise<void> {
+  const at = clock.now();
+  await store.transaction(async (tx) => {
+    const user = await lockUserKeepingAnAdmin(tx, userId);
+    const peers = await removeUserPeers(tx, userId, at);
+    await endAllSessions(tx, user, at);
+    await updateUser(tx, userId, {
+      email: null,
+      email_verified_at: null,
+      telegram_id: null,
+      password_hash: null,
+      role: 'user',
+      status: 'blocked',
+      blocked_at: user.blocked_at ?? at,
+      removed_at: at,
+    });
+    await audit(tx, { ...source, at, action: 'user.remove', target: `user:${userId}`, details: { peers } });
+    tx.onCommit(() => reconciler.wake());
+  });
+}

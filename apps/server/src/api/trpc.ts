@@ -1,10 +1,12 @@
 import { initTRPC } from '@trpc/server';
+import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import type { OpenApiMeta } from 'trpc-openapi';
 import { DomainError } from '../domain/errors.ts';
 import type { AccountActor, Actor, PersonActor, Scope, ServiceActor } from './actor.ts';
 import { actorName } from './actor.ts';
 import type { Context } from './context.ts';
-import { problemOf, toDomainError, toTrpcError } from './problem.ts';
+import { trpcCode } from './error-table.ts';
+import { problemOf, requestIdOf, toDomainError, toTrpcError } from './problem.ts';
 
 /** How the REST mirror differs from the one path and JSON that the OpenAPI meta can say. */
 export type RestMeta = {
@@ -35,20 +37,21 @@ export type Meta = {
   access?: 'public' | 'person' | 'account' | 'admin';
 };
 
-const errorFormatter = ({
-  shape,
-  error,
-  ctx,
-}: {
-  shape: { message: string; code: number; data: { code: string; httpStatus: number; path?: string } };
-  error: unknown;
-  ctx?: unknown;
-}) => {
-  const problem = problemOf(toDomainError(error), (ctx as Context | undefined)?.request.id ?? '');
+interface FormatterInput {
+  readonly shape: { readonly data: { readonly path?: string } };
+  readonly error: unknown;
+  readonly ctx?: unknown;
+}
+
+/** The one shape of tRPC errors, also of those that never reach a procedure. Message and stack of the cause stay here. */
+const errorFormatter = ({ shape, error, ctx }: FormatterInput) => {
+  const refusal = toDomainError(error);
+  const problem = problemOf(refusal, (ctx as Context | undefined)?.request.id ?? requestIdOf(error));
+  const code = trpcCode(refusal.code);
   return {
     message: problem.detail,
-    code: shape.code,
-    data: { code: shape.data.code, httpStatus: problem.status, path: shape.data.path, problem },
+    code: TRPC_ERROR_CODES_BY_KEY[code],
+    data: { code, httpStatus: problem.status, path: shape.data.path, problem },
   };
 };
 

@@ -75,9 +75,13 @@ export function countOpenPayments(q: Queryable, userId: number): Promise<number>
   return countPayments(q, { userId, status: 'pending' });
 }
 
-/** The newest payment of a user in whatever state, for what a bot shows. */
-export function findLatestPayment(q: Queryable, userId: number): Promise<PaymentRow | undefined> {
-  const newest = matching(q, { userId }).selectAll().orderBy('id', 'desc').limit(1);
+/** The newest payment of a user, in whatever state or in the named one, for what a bot shows. */
+export function findLatestPayment(
+  q: Queryable,
+  userId: number,
+  status?: PaymentRow['status'],
+): Promise<PaymentRow | undefined> {
+  const newest = matching(q, { userId, status }).selectAll().orderBy('id', 'desc').limit(1);
   return newest.executeTakeFirst();
 }
 

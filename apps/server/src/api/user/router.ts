@@ -5,6 +5,7 @@ import { getUser } from './get.ts';
 import { listUsersProcedure } from './list.ts';
 import { removeUserProcedure } from './remove.ts';
 import { revokeSessions } from './revoke-sessions.ts';
+import { userState } from './state.ts';
 import { unblockUserProcedure } from './unblock.ts';
 import { updateUserProcedure } from './update.ts';
 
@@ -17,4 +18,5 @@ export const userRouter = router({
   remove: removeUserProcedure,
   revokeSessions,
   update: updateUserProcedure,
+  state: userState,
 });

@@ -12,6 +12,6 @@ export default defineConfig({
   platform: 'neutral',
   target: 'es2022',
   dts: true,
-  deps: { neverBundle: [/^(?!@vpn-api\/|trpc-openapi$)[^./]/] },
+  deps: { neverBundle: [/^(?!@vpn-api\/server\/router$|trpc-openapi$)[^./]/] },
   treeshake: { moduleSideEffects: false },
 });

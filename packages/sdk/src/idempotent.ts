@@ -2,7 +2,19 @@
  * Mutations that the server runs once per `Idempotency-Key`: those with `idempotent` in their meta. Types are all that
  * the SDK takes from the server, so the list is written out here; a test holds it against the router.
  */
-export const IDEMPOTENT_PROCEDURES: readonly string[] = ['payment.create'];
+export const IDEMPOTENT_PROCEDURES: readonly string[] = [
+  'apiKey.create',
+  'auth.assignTariff',
+  'auth.subscribe',
+  'payment.create',
+  'peer.create',
+  'peer.createSelf',
+  'peer.rotate',
+  'subscription.extend',
+  'subscription.grant',
+  'tariff.create',
+  'user.ensure',
+];
 
 /**
  * Repeatable by nature: a repeat of a refresh token whose successor was never used replaces that successor, since an
@@ -11,9 +23,4 @@ export const IDEMPOTENT_PROCEDURES: readonly string[] = ['payment.create'];
 export const REPEATABLE_PROCEDURES: readonly string[] = ['auth.refresh'];
 
 /** They make a session or spend a refresh token; an old access token has no business there. */
-export const ANONYMOUS_PROCEDURES: readonly string[] = [
-  'auth.login',
-  'auth.loginWithCode',
-  'auth.refresh',
-  'auth.register',
-];
+export const ANONYMOUS_PROCEDURES: readonly string[] = ['auth.login', 'auth.refresh', 'auth.register'];

@@ -41,7 +41,7 @@ interface Tariff {
   duration_days: number | null;
   price: string;
   currency: string;
-  prices: { currency: string; amount: string; providers?: string[] | undefined }[];
+  prices: { currency: string; amount: string; providers?: string[] }[];
   device_limit: number;
   traffic_limit_bytes: number | null;
   trial: boolean;
@@ -61,6 +61,10 @@ interface Tokens {
 check<Equal<Shown<VpnApiOutputs['auth']['login']>, Shown<Tokens>>>();
 check<Equal<Shown<VpnApiInputs['auth']['refresh']>, { refresh_token: string }>>();
 
+check<Equal<VpnApiInputs['auth']['login'], { email: string; password: string }>>();
+check<Equal<VpnApiOutputs['payment']['create']['status'], VpnApiOutputs['payment']['get']['status']>>();
+check<Equal<IsAny<VpnApiOutputs['peer']['createSelf']['wg_private_key']>, false>>();
+
 check<Equal<IsAny<ErrorCode>, false>>();
 check<Equal<string extends VpnApiErrorCode ? true : false, false>>();
 check<Equal<'no_active_subscription' extends ErrorCode ? true : false, true>>();
@@ -72,6 +76,12 @@ export async function uses(baseUrl: string): Promise<void> {
   for await (const tariff of paginate(api.tariff.list.query, { limit: 5 })) {
     check<Equal<typeof tariff, VpnApiOutputs['tariff']['list'][number]>>();
   }
+  for await (const payment of paginate(api.payment.list.query, { status: 'needs_review' })) {
+    check<Equal<typeof payment, VpnApiOutputs['payment']['list'][number]>>();
+  }
+  const user = await api.user.ensure.mutate({ telegram_id: 123456789 });
+  const input = { tariff_id: 1, provider: 'telegram_stars', user_id: user.id };
+  await api.payment.create.mutate(input, { context: { idempotencyKey: 'order-1' } });
   // @ts-expect-error a list takes a number
   await api.tariff.list.query({ limit: '5' });
   // @ts-expect-error a query has no mutate

@@ -14,7 +14,8 @@ export function run(command, args, { quiet = false, env = {} } = {}) {
   const startedAt = performance.now();
   const child = spawn(command, args, {
     cwd: root,
-    env: node24Environment(env),
+    // Colours of a tool whose output is kept aside are for the terminal it may be shown on.
+    env: node24Environment(quiet && !process.stdout.isTTY ? { ...env, NO_COLOR: '1' } : env),
     stdio: ['ignore', quiet ? 'pipe' : 'inherit', quiet ? 'pipe' : 'inherit'],
   });
   const chunks = [];

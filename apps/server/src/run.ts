@@ -35,17 +35,32 @@ async function serve(server: Server, config: Config): Promise<void> {
   setTimeout(() => process.exit(1), STOP_SECONDS * 1000).unref();
 }
 
-/** The first signal stops cleanly; a second one ends the process the usual way. */
+/** npm repeats to us what the terminal has already sent to the whole group: a signal this close to the first is the same one. */
+const SAME_SIGNAL_MS = 1_000;
+
+/** The first signal stops cleanly; a later one ends the process the usual way. */
 function stopSignal(): Promise<NodeJS.Signals> {
+  const names = ['SIGINT', 'SIGTERM'] as const;
   return new Promise((done) => {
-    for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, done);
+    const stop = (name: NodeJS.Signals) => {
+      done(name);
+      setTimeout(() => names.forEach((each) => process.off(each, stop)), SAME_SIGNAL_MS).unref();
+    };
+    for (const name of names) process.on(name, stop);
   });
 }
 
 /** What an operator can act on is a sentence; anything else keeps its stack. */
 function explain(error: unknown): string {
-  const plain = [ConfigError, SchemaMismatchError, PendingMigrationsError, WrongEncryptionKeyError, StoreUnavailableError];
+  const plain = [
+    ConfigError,
+    SchemaMismatchError,
+    PendingMigrationsError,
+    WrongEncryptionKeyError,
+    StoreUnavailableError,
+  ];
   if (plain.some((known) => error instanceof known)) return (error as Error).message;
-  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') return `${error.message}: set PORT to a free one`;
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')
+    return `${error.message}: set PORT to a free one`;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -42,9 +42,12 @@ const SAME_SIGNAL_MS = 1_000;
 function stopSignal(): Promise<NodeJS.Signals> {
   const names = ['SIGINT', 'SIGTERM'] as const;
   return new Promise((done) => {
+    const listenNoMore = () => {
+      for (const name of names) process.off(name, stop);
+    };
     const stop = (name: NodeJS.Signals) => {
       done(name);
-      setTimeout(() => names.forEach((each) => process.off(each, stop)), SAME_SIGNAL_MS).unref();
+      setTimeout(listenNoMore, SAME_SIGNAL_MS).unref();
     };
     for (const name of names) process.on(name, stop);
   });

@@ -9,16 +9,19 @@ import { startServer } from './fixtures/server.ts';
 /** Building, packing and type checking take seconds even on a free machine. */
 const SLOW_MS = 180_000;
 
-let packed: PackedSdk;
+let packed: PackedSdk | undefined;
 let sdkDir: string;
+let project: string;
+let tarball: string;
 
 beforeAll(async () => {
   packed = await packSdk();
-  sdkDir = join(packed.project, 'node_modules/@vpn-api/sdk');
-  await addConsumer(packed.project);
+  ({ project, tarball } = packed);
+  sdkDir = join(project, 'node_modules/@vpn-api/sdk');
+  await addConsumer(project);
 }, SLOW_MS);
 
-afterAll(() => packed[Symbol.asyncDispose]());
+afterAll(() => packed?.[Symbol.asyncDispose]());
 
 describe('the packed SDK', () => {
   it('holds the build, its README and nothing else', async () => {
@@ -49,7 +52,7 @@ describe('the packed SDK', () => {
   it(
     'compiles strictly as ESM and CommonJS, with exact types and not one any',
     async () => {
-      expect(await runTool('tsc', ['-p', 'tsconfig.json'], { cwd: packed.project })).toEqual({
+      expect(await runTool('tsc', ['-p', 'tsconfig.json'], { cwd: project })).toEqual({
         exitCode: 0,
         output: '',
       });
@@ -61,9 +64,9 @@ describe('the packed SDK', () => {
     'runs as %s',
     async (file) => {
       await using server = await startServer();
-      await runTool('tsc', ['-p', 'tsconfig.json'], { cwd: packed.project });
+      await runTool('tsc', ['-p', 'tsconfig.json'], { cwd: project });
       const script = `import('./out/${file}').then((it) => it.run('${server.baseUrl}')).then((seen) => console.log(JSON.stringify(seen)))`;
-      const { output } = await runTool('node', ['-e', script], { cwd: packed.project });
+      const { output } = await runTool('node', ['-e', script], { cwd: project });
       expect(JSON.parse(output)).toEqual({ name: 'Tariff 1', count: 25, code: 'not_authenticated', webhook: 'msg_1' });
     },
     SLOW_MS,
@@ -77,7 +80,7 @@ describe('the packed SDK', () => {
   it(
     'passes attw in every module mode',
     async () => {
-      const { exitCode, output } = await runTool('attw', [packed.tarball, '--no-color'], { cwd: packed.project });
+      const { exitCode, output } = await runTool('attw', [tarball, '--no-color'], { cwd: project });
       expect({ exitCode, output: exitCode === 0 ? '' : output }).toEqual({ exitCode: 0, output: '' });
     },
     SLOW_MS,

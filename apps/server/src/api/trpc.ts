@@ -1,4 +1,4 @@
-import { initTRPC } from '@trpc/server';
+import { initTRPC, type TRPC_ERROR_CODE_KEY, type TRPC_ERROR_CODE_NUMBER } from '@trpc/server';
 import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import type { OpenApiMeta } from 'trpc-openapi';
 import { DomainError } from '../domain/errors.ts';
@@ -6,7 +6,7 @@ import type { AccountActor, Actor, PersonActor, Scope, ServiceActor } from './ac
 import { actorName } from './actor.ts';
 import type { Context } from './context.ts';
 import { trpcCode } from './error-table.ts';
-import { problemOf, requestIdOf, toDomainError, toTrpcError } from './problem.ts';
+import { type Problem, problemOf, requestIdOf, toDomainError, toTrpcError } from './problem.ts';
 
 /** How the REST mirror differs from the one path and JSON that the OpenAPI meta can say. */
 export type RestMeta = {
@@ -43,8 +43,15 @@ interface FormatterInput {
   readonly ctx?: unknown;
 }
 
+/** What a tRPC client gets of an error. Named, or the SDK's types would spell it out once for every procedure. */
+export type ErrorShape = {
+  message: string;
+  code: TRPC_ERROR_CODE_NUMBER;
+  data: { code: TRPC_ERROR_CODE_KEY; httpStatus: number; path: string | undefined; problem: Problem };
+};
+
 /** The one shape of tRPC errors, also of those that never reach a procedure. Message and stack of the cause stay here. */
-const errorFormatter = ({ shape, error, ctx }: FormatterInput) => {
+const errorFormatter = ({ shape, error, ctx }: FormatterInput): ErrorShape => {
   const refusal = toDomainError(error);
   const problem = problemOf(refusal, (ctx as Context | undefined)?.request.id ?? requestIdOf(error));
   const code = trpcCode(refusal.code);

@@ -11,6 +11,7 @@ export class ConnectionGuard {
   readonly #dialect: DialectHelpers;
   readonly #inTransaction = new WeakSet<DatabaseConnection>();
   readonly #guarded = new WeakSet<DatabaseConnection>();
+  readonly #doubtful = new WeakSet<DatabaseConnection>();
 
   constructor(dialect: DialectHelpers) {
     this.#dialect = dialect;
@@ -23,6 +24,11 @@ export class ConnectionGuard {
 
   leave(connection: DatabaseConnection): void {
     this.#inTransaction.delete(connection);
+  }
+
+  /** Whether a statement failed in a way that may mean that the connection is broken. Asks once. */
+  takeDoubt(connection: DatabaseConnection): boolean {
+    return this.#doubtful.delete(connection);
   }
 
   protect<C extends DatabaseConnection>(connection: C): C {
@@ -44,7 +50,9 @@ export class ConnectionGuard {
       if (this.#inTransaction.has(connection)) return await work();
       return await withRetries(work, { isRetryable: (error) => this.#dialect.classify(error) === 'retry' });
     } catch (error) {
-      throw this.translate(error);
+      const translated = this.translate(error);
+      if (translated instanceof StoreUnavailableError) this.#doubtful.add(connection);
+      throw translated;
     }
   }
 }

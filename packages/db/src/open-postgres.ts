@@ -7,7 +7,7 @@ import type { DB } from './schema.generated.ts';
 export interface PostgresOptions {
   /** Connections kept at most; each costs the server a process. */
   readonly poolSize?: number | undefined;
-  /** An idle connection broke. The pool has already replaced it: for the log. */
+  /** A connection broke; the pool makes a new one when it is needed: for the log. */
   readonly onConnectionError?: ((error: unknown) => void) | undefined;
 }
 
@@ -35,8 +35,9 @@ export function openPostgres(url: string, options: PostgresOptions = {}): Kysely
     application_name: 'vpn-api',
     types: { getTypeParser },
   });
-  // Without a listener the loss of an idle connection would end the process.
-  pool.on('error', (error) => options.onConnectionError?.(error));
+  // Without a listener of its own the loss of a connection, idle or in the middle of a transaction, would end the process.
+  pool.on('connect', (client) => client.on('error', (error) => options.onConnectionError?.(error)));
+  pool.on('error', () => {});
   return new Kysely<DB>({ dialect: new GuardedPostgresDialect({ pool }) });
 }
 
@@ -69,9 +70,12 @@ class GuardedPostgresDriver extends PostgresDriver {
     await super.beginTransaction(connection, settings);
   }
 
-  override releaseConnection(connection: DatabaseConnection): Promise<void> {
+  override async releaseConnection(connection: DatabaseConnection): Promise<void> {
     this.#guard.leave(connection);
-    return super.releaseConnection(connection as Parameters<PostgresDriver['releaseConnection']>[0]);
+    // A dying connection says goodbye before its socket closes. Asked once more it fails, and does not return to the pool.
+    const own = connection as Parameters<PostgresDriver['releaseConnection']>[0];
+    if (this.#guard.takeDoubt(connection)) await super.rollbackTransaction(own).catch(() => {});
+    await super.releaseConnection(own);
   }
 }
 

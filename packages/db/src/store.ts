@@ -32,7 +32,7 @@ export interface StoreOptions {
   readonly onHookError?: ((error: unknown) => void) | undefined;
   /** A transaction is run again after a conflict: for the metrics. */
   readonly onRetry?: ((error: unknown, attempt: number) => void) | undefined;
-  /** An idle connection broke and was replaced: for the log. */
+  /** A connection broke; a new one is made when it is needed: for the log. */
   readonly onConnectionError?: ((error: unknown) => void) | undefined;
   /** Runs after the connections are closed. */
   readonly afterClose?: (() => Promise<void>) | undefined;

@@ -40,8 +40,8 @@ export function findEventByDedupeKey(
     .executeTakeFirst();
 }
 
-/** The delivery that first reported this charge as paid. */
-export function findEventForCharge(
+/** The delivery that settled this charge: what it says of the amount is what really came. */
+export function findSettledCharge(
   q: Queryable,
   provider: string,
   chargeId: string,
@@ -52,6 +52,7 @@ export function findEventForCharge(
     .where('provider', '=', provider)
     .where('provider_payment_id', '=', chargeId)
     .where('action', '=', 'completed')
+    .where('outcome', '=', 'settled')
     .orderBy('id')
     .limit(1)
     .executeTakeFirst();
@@ -73,29 +74,21 @@ export async function updateEventOutcome(q: Queryable, id: number, outcome: Even
   await q.kysely.updateTable('payment_events').set(outcome).where('id', '=', id).execute();
 }
 
-export interface ParkedFor {
-  readonly provider: string;
-  readonly reference?: string | null | undefined;
-  readonly chargeId?: string | null | undefined;
-}
-
-/** Events that came before their payment, in the order they came. */
-export function listParkedFor(q: Queryable, { provider, reference, chargeId }: ParkedFor): Promise<PaymentEventRow[]> {
-  return parked(q)
-    .where('provider', '=', provider)
-    .where((eb) =>
-      eb.or([
-        ...(reference == null ? [] : [eb('reference', '=', reference)]),
-        ...(chargeId == null ? [] : [eb('provider_payment_id', '=', chargeId)]),
-      ]),
-    )
-    .execute();
-}
-
-/** The parked events that wait longest, for the job that tries them again; `afterId` goes on where it stopped. */
-export function listParkedEvents(q: Queryable, page: Page = {}): Promise<PaymentEventRow[]> {
+/**
+ * Parked events whose payment exists by now, those that wait longest first; `afterId` goes on where it stopped. The
+ * others cannot be settled, however often they are tried.
+ */
+export function listMatchedParkedEvents(q: Queryable, page: Page = {}): Promise<PaymentEventRow[]> {
   return parked(q)
     .where('id', '>', page.afterId ?? 0)
+    .where((eb) => {
+      const payments = eb.selectFrom('payments').select('payments.id');
+      const byReference = payments.whereRef('payments.reference', '=', 'payment_events.reference');
+      const byCharge = payments
+        .whereRef('payments.provider', '=', 'payment_events.provider')
+        .whereRef('payments.provider_payment_id', '=', 'payment_events.provider_payment_id');
+      return eb.or([eb.exists(byReference), eb.exists(byCharge)]);
+    })
     .limit(page.limit ?? DEFAULT_LIMIT)
     .execute();
 }

@@ -62,6 +62,16 @@ export function lockUser(tx: Tx, id: number): Promise<UserRow | undefined> {
     .executeTakeFirst();
 }
 
+/** Locks many users, in order of id: two that do so at once wait for each other instead of dead-locking. */
+export async function lockUsers(tx: Tx, ids: readonly number[]): Promise<UserRow[]> {
+  const rows: UserRow[] = [];
+  for (const some of chunks(ids.toSorted((a, b) => a - b))) {
+    const query = tx.kysely.selectFrom('users').selectAll().where('id', 'in', some).orderBy('id');
+    rows.push(...(await query.modifyEnd(tx.dialect.forUpdate).execute()));
+  }
+  return rows;
+}
+
 /** Locks all admins, in order of id: two of them cannot demote each other at once. */
 export function lockAdmins(tx: Tx): Promise<UserRow[]> {
   return tx.kysely

@@ -1,22 +1,31 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { AnyTRPCRouter } from '@trpc/server';
+import serverPackage from '../../package.json' with { type: 'json' };
+import { appRouter } from '../api/router.ts';
 import { buildOpenApiDocument } from '../http/openapi.ts';
 
 /** The committed document, beside the server's package.json. */
-export const openApiFile = fileURLToPath(new URL('../../openapi.json', import.meta.url));
+const openApiFile = fileURLToPath(new URL('../../openapi.json', import.meta.url));
 
 /** Identical for the same router, so that a difference always means a changed contract. */
-export function openApiText(router: AnyTRPCRouter, version: string): string {
-  return `${JSON.stringify(buildOpenApiDocument(router, version), null, 2)}\n`;
-}
-
-/** Writes the document of the router to `file`. */
-export async function writeOpenApi(router: AnyTRPCRouter, version: string, file = openApiFile): Promise<void> {
-  await writeFile(file, openApiText(router, version));
+export function openApiText(router: AnyTRPCRouter = appRouter): string {
+  return `${JSON.stringify(buildOpenApiDocument(router, serverPackage.version), null, 2)}\n`;
 }
 
 /** Whether the committed document is the one that the router gives. */
-export async function isOpenApiFresh(router: AnyTRPCRouter, version: string, file = openApiFile): Promise<boolean> {
-  return (await readFile(file, 'utf8').catch(() => '')) === openApiText(router, version);
+export async function isOpenApiFresh(router: AnyTRPCRouter = appRouter): Promise<boolean> {
+  return (await readFile(openApiFile, 'utf8').catch(() => '')) === openApiText(router);
+}
+
+/** `openapi` prints the document, `openapi --write` stores it, `openapi --check` fails when the stored one is stale. */
+export async function runOpenApi(args: readonly string[]): Promise<number> {
+  if (args.includes('--check')) {
+    if (await isOpenApiFresh()) return 0;
+    process.stderr.write('openapi.json is stale: run the generate script and commit it\n');
+    return 1;
+  }
+  if (args.includes('--write')) await writeFile(openApiFile, openApiText());
+  else process.stdout.write(openApiText());
+  return 0;
 }

@@ -146,8 +146,11 @@ function refuseEarly(request: FastifyRequest, _reply: FastifyReply, done: Done):
 
 function earlyRefusal(request: FastifyRequest): ErrorCode | undefined {
   const { headers, raw } = request;
-  if (headers.host === undefined && raw.httpVersion === '1.1') return 'malformed_request';
-  if (request.is404) return 'not_found';
+  const lacksHost = headers.host === undefined && raw.httpVersion === '1.1';
+  // A target such as `*` is none of our paths, though the router would take it for the root.
+  if (lacksHost || raw.url?.startsWith('/') !== true) return 'malformed_request';
+  // Where a trailing slash does not count, `//` would be the root.
+  if (request.is404 || raw.url.startsWith('//')) return 'not_found';
   const encoding = headers['content-encoding'];
   // A compressed body can be a thousand times its size; no client of ours sends one.
   return encoding !== undefined && encoding !== 'identity' ? 'unsupported_media_type' : undefined;

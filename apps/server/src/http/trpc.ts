@@ -86,7 +86,8 @@ function handler(services: Services, router: AnyTRPCRouter): Handle {
 }
 
 function answerHeaders(ctx: Context | undefined, errors: readonly TRPCError[]): Record<string, string> {
-  const headers = Object.fromEntries(ctx?.responseHeaders ?? []);
+  // The adapter's own `Vary` would replace the one of the CORS plugin.
+  const headers = { vary: 'Origin, trpc-accept, accept', ...Object.fromEntries(ctx?.responseHeaders ?? []) };
   const challenged = errors.some((error) => needsChallenge(toDomainError(error).code));
   return challenged ? { ...headers, 'www-authenticate': 'Bearer' } : headers;
 }

@@ -68,10 +68,11 @@ export async function countDevices(q: Queryable, userId: number): Promise<number
   return (await counted.executeTakeFirstOrThrow()).total;
 }
 
-/** Whether a key is in use anywhere: by a live peer, by one that must still go from a host, or as a server's own. */
+/** Whether a key is in use anywhere: by a live peer, one that must still go from a host, a foreign one, or as a server's own. */
 export async function isPublicKeyTaken(q: Queryable, publicKey: string): Promise<boolean> {
   const { rows } = await sql`select 1 from peers where public_key = ${publicKey} and removed_at is null
     union all select 1 from host_peers where public_key = ${publicKey} and gone_at is null
+    union all select 1 from foreign_peers where public_key = ${publicKey}
     union all select 1 from servers where public_key = ${publicKey} limit 1`.execute(q.kysely);
   return rows.length > 0;
 }
@@ -184,17 +185,27 @@ export async function recordApplied(q: Queryable, applied: readonly Applied[], a
 export interface Failed {
   readonly id: number;
   readonly version: number;
+  /** What the host has instead of this version. */
+  readonly state: PeerRow['applied_state'];
   /** Safe to show to an operator. */
   readonly error: string;
   readonly nextAttemptAt: string;
 }
 
-/** Records failed attempts, of peers that nobody changed meanwhile. */
+/** Records failed attempts, of peers that nobody changed meanwhile: the host does not have the wanted version. */
 export async function recordFailed(q: Queryable, failed: readonly Failed[]): Promise<void> {
-  const columns = { id: 'integer', version: 'integer', error: 'text', nextAttemptAt: 'instant' } as const;
+  const columns = {
+    id: 'integer',
+    version: 'integer',
+    state: 'text',
+    error: 'text',
+    nextAttemptAt: 'instant',
+  } as const;
   for (const some of chunks(failed)) {
-    await sql`with failed (id, version, error, next_attempt_at) as ${bulkValues(q.dialect, columns, some)}
-      update peers set last_error = failed.error, attempts = attempts + 1, next_attempt_at = failed.next_attempt_at
+    await sql`with failed (id, version, state, error, next_attempt_at) as ${bulkValues(q.dialect, columns, some)}
+      update peers set last_error = failed.error, attempts = attempts + 1, next_attempt_at = failed.next_attempt_at,
+        applied_state = failed.state,
+        applied_version = case when applied_version < failed.version then applied_version else failed.version - 1 end
       from failed where failed.id = peers.id and wanted_version = failed.version`.execute(q.kysely);
   }
 }
@@ -202,7 +213,7 @@ export async function recordFailed(q: Queryable, failed: readonly Failed[]): Pro
 export interface PeerTraffic {
   readonly id: number;
   readonly lastHandshakeAt: string | null;
-  /** Bytes since the peer was made, not since the host's last restart. */
+  /** Bytes as the host counts them: it starts again at 0 whenever it sets the peer anew. */
   readonly rxBytes: number;
   readonly txBytes: number;
 }
@@ -225,41 +236,61 @@ export interface AddressGap {
 
 export interface AddressQuery {
   readonly serverId: number;
-  /** The first place that may be given out. */
-  readonly first: number;
   /** An address rests after its host confirmed that it is free: places freed later than this are still taken. */
   readonly restingSince: string;
-  /** Gaps answered at most. Default 20. */
-  readonly limit?: number | undefined;
 }
 
 /**
- * Where a server has free addresses: behind the highest one first, which is found without a look at the others, then
- * the gaps from below. Read from indexes only. The caller holds the server's lock until it has inserted.
+ * The highest place that is taken in a server's pool, or null. Two index look-ups, however many peers. The caller holds
+ * the server's lock until it has inserted.
  */
-export async function addressCandidates(
-  q: Queryable,
-  { serverId, first, restingSince, limit = 20 }: AddressQuery,
-): Promise<{ highest: number | null; gaps: AddressGap[] }> {
-  const taken = takenAddresses(serverId, restingSince);
-  const found = await sql<{ highest: number | null }>`select max(place) as highest from (${taken}) as taken`.execute(
+export async function findHighestAddress(q: Queryable, query: AddressQuery): Promise<number | null> {
+  const { rows } = await sql<{ place: number | null }>`select max(place) as place from (
+    select * from (select place from (${peerPlaces(query)}) as a order by place desc limit 1) as highest_peer
+    union all
+    select * from (select place from (${hostPeerPlaces(query)}) as b order by place desc limit 1) as highest_host_peer
+  ) as highest`.execute(q.kysely);
+  return rows[0]?.place ?? null;
+}
+
+/** Whether one place is taken. The caller holds the server's lock until it has inserted. */
+export async function isAddressTaken(q: Queryable, query: AddressQuery, place: number): Promise<boolean> {
+  const { rows } = await sql`select 1 from (${takenPlaces(query)}) as taken where place = ${place} limit 1`.execute(
     q.kysely,
   );
-  const highest = found.rows[0]?.highest ?? null;
-  const { rows: gaps } = await sql<AddressGap>`
+  return rows.length > 0;
+}
+
+/**
+ * Free places from `first` upwards, read from the whole index of the server: for when the top of the pool is reached.
+ * The caller holds the server's lock until it has inserted.
+ */
+export async function listAddressGaps(
+  q: Queryable,
+  query: AddressQuery,
+  { first, limit }: { readonly first: number; readonly limit: number },
+): Promise<AddressGap[]> {
+  const { rows } = await sql<AddressGap>`
     select place + 1 as "from", next_place - 1 as "to" from (
       select place, lead(place) over (order by place) as next_place
-      from (${taken} union all select cast(${first - 1} as integer)) as taken
+      from (${takenPlaces(query)} union all select cast(${first - 1} as integer)) as taken
     ) as places
     where (next_place > place + 1 or next_place is null) and place >= ${first - 1}
     order by place limit ${limit}`.execute(q.kysely);
-  return { highest, gaps };
+  return rows;
 }
 
-function takenAddresses(serverId: number, restingSince: string): RawBuilder<unknown> {
-  return sql`select address_index as place from peers where server_id = ${serverId} and address_index is not null
-    union all select address_index from host_peers
+function peerPlaces({ serverId }: AddressQuery): RawBuilder<unknown> {
+  return sql`select address_index as place from peers where server_id = ${serverId} and address_index is not null`;
+}
+
+function hostPeerPlaces({ serverId, restingSince }: AddressQuery): RawBuilder<unknown> {
+  return sql`select address_index as place from host_peers
     where server_id = ${serverId} and address_index is not null and (gone_at is null or gone_at > ${restingSince})`;
+}
+
+function takenPlaces(query: AddressQuery): RawBuilder<unknown> {
+  return sql`${peerPlaces(query)} union all ${hostPeerPlaces(query)}`;
 }
 
 /** Frees the addresses of removed peers that are off their hosts and whose keys have rested since `restingSince`. Answers how many. */

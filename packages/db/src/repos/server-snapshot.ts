@@ -3,15 +3,10 @@ import type { Queryable } from '../store.ts';
 import { type HostPeerRow, listHostPeers } from './host-peers.ts';
 import type { PeerRow } from './peers.ts';
 import { findServer, type ServerRow } from './servers.ts';
-import type { SubscriptionPeriodRow } from './subscription-periods.ts';
+import { type PeriodWithDispute, periodsWithDisputes } from './subscription-periods.ts';
 import type { UserRow } from './users.ts';
 
 export type SnapshotUser = Pick<UserRow, 'id' | 'status' | 'removed_at'>;
-
-export type SnapshotPeriod = SubscriptionPeriodRow & {
-  /** Set while the payment that bought the period is disputed. */
-  readonly disputed_at: string | null;
-};
 
 /** The rows that what a host should hold follows from. */
 export interface ServerSnapshot {
@@ -19,7 +14,7 @@ export interface ServerSnapshot {
   /** Owners of the peers on this server. */
   readonly users: readonly SnapshotUser[];
   /** Their periods, in order of user and `seq`. */
-  readonly periods: readonly SnapshotPeriod[];
+  readonly periods: readonly PeriodWithDispute[];
   /**
    * Their live peers on every server, since all count as devices, and the removed ones that this server may still have.
    * In order of id.
@@ -51,12 +46,8 @@ function listOwners(q: Queryable, serverId: number): Promise<SnapshotUser[]> {
     .execute();
 }
 
-function listOwnersPeriods(q: Queryable, serverId: number): Promise<SnapshotPeriod[]> {
-  return q.kysely
-    .selectFrom('subscription_periods as period')
-    .leftJoin('payments', 'payments.id', 'period.payment_id')
-    .selectAll('period')
-    .select('payments.disputed_at')
+function listOwnersPeriods(q: Queryable, serverId: number): Promise<PeriodWithDispute[]> {
+  return periodsWithDisputes(q)
     .where('period.user_id', 'in', ownersOn(serverId))
     .orderBy('period.user_id')
     .orderBy('period.seq')

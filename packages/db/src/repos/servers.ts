@@ -98,6 +98,8 @@ export interface LeaseClaim {
   readonly owner: string;
   readonly now: string;
   readonly until: string;
+  /** No lease that ends later than this is believed: the clock was set back since it was written. */
+  readonly latest: string;
 }
 
 /**
@@ -106,13 +108,13 @@ export interface LeaseClaim {
  */
 export async function claimLease(
   q: Queryable,
-  { serverId, owner, now, until }: LeaseClaim,
+  { serverId, owner, now, until, latest }: LeaseClaim,
 ): Promise<number | undefined> {
   const row = await q.kysely
     .updateTable('servers')
     .set((eb) => ({ lease_owner: owner, lease_until: until, lease_token: eb('lease_token', '+', 1) }))
     .where('id', '=', serverId)
-    .where((eb) => eb.or([eb('lease_until', 'is', null), eb('lease_until', '<=', now)]))
+    .where((eb) => eb.or([eb('lease_until', 'is', null), eb('lease_until', '<=', now), eb('lease_until', '>', latest)]))
     .returning('lease_token')
     .executeTakeFirst();
   return row?.lease_token;

@@ -31,6 +31,29 @@ export async function listPeriodsForUsers(q: Queryable, userIds: readonly number
   return rows;
 }
 
+export type PeriodWithDispute = SubscriptionPeriodRow & {
+  /** Set while the payment that bought the period is disputed. */
+  readonly disputed_at: string | null;
+};
+
+/** The chains of many users, as far as they decide who may connect. */
+export async function listPeriodsWithDisputes(q: Queryable, userIds: readonly number[]): Promise<PeriodWithDispute[]> {
+  const rows: PeriodWithDispute[] = [];
+  for (const some of chunks(userIds)) {
+    const query = periodsWithDisputes(q).where('period.user_id', 'in', some);
+    rows.push(...(await query.orderBy('period.user_id').orderBy('period.seq').execute()));
+  }
+  return rows;
+}
+
+export function periodsWithDisputes(q: Queryable) {
+  return q.kysely
+    .selectFrom('subscription_periods as period')
+    .leftJoin('payments', 'payments.id', 'period.payment_id')
+    .selectAll('period')
+    .select('payments.disputed_at');
+}
+
 /** Whether the user ever had a trial. */
 export async function hasHadTrial(q: Queryable, userId: number): Promise<boolean> {
   const trial = q.kysely

@@ -1,0 +1,468 @@
+import { describe, expect, test } from 'vitest';
+import {
+  changePeer,
+  changePeersOfUser,
+  claimLease,
+  countDevices,
+  countPeers,
+  countServers,
+  findForeignPeer,
+  findHighestAddress,
+  findPeer,
+  findPeerBySubmittedKey,
+  findServer,
+  findServerByName,
+  holdsLease,
+  insertHostPeer,
+  isAddressTaken,
+  isPublicKeyTaken,
+  isUniqueViolation,
+  listAddressGaps,
+  listDevicesOfUsers,
+  listForeignPeers,
+  listHostPeers,
+  listPeers,
+  listPeersForUser,
+  listServerLoads,
+  listServers,
+  listUsersOfServer,
+  lockPeer,
+  lockServer,
+  markGone,
+  type PeerRow,
+  recordApplied,
+  recordFailed,
+  recordServerFailed,
+  recordServerSeen,
+  recordTraffic,
+  releaseLease,
+  releaseRestedAddresses,
+  removePeersOfUser,
+  renewLease,
+  replaceForeignPeers,
+  retireHostPeers,
+  retireHostPeersOfUser,
+  type Store,
+  snapshotForServer,
+  updatePeer,
+  updateServer,
+  upsertEnvServer,
+} from '../../src/index.ts';
+import { engines, openTestStore } from '../../src/testing.ts';
+import { addPayment, addPeer, addPeriod, addServer, addUser, at } from '../fixtures.ts';
+
+describe.each(engines)('servers on %s', (engine) => {
+  test('the one from the environment is made once and brought up to date, keeping what it learned', async () => {
+    await using store = await openTestStore(engine);
+    const described = {
+      name: 'default',
+      driver: 'none',
+      keys: 'given',
+      mode: 'observe',
+      pool_v4: '10.8.0.0/24',
+    } as const;
+    const made = await upsertEnvServer(store, { ...described, created_at: at(0) });
+    await updateServer(store, made.id, { public_key: 'learned' });
+    const again = await upsertEnvServer(store, { ...described, mode: 'apply', created_at: at(9) });
+    expect(again).toEqual({ ...made, public_key: 'learned', mode: 'apply' });
+    expect(made.origin).toBe('env');
+  });
+
+  test('are found, locked, filtered and counted', async () => {
+    await using store = await openTestStore(engine);
+    const [a, b] = [await addServer(store, { region: 'de' }), await addServer(store, { region: 'nl' })];
+    expect(await findServer(store, a.id)).toEqual(a);
+    expect(await findServerByName(store, b.name)).toEqual(b);
+    expect(await store.transaction((tx) => lockServer(tx, a.id))).toEqual(a);
+    expect(await listServers(store, { region: 'nl' })).toEqual([b]);
+    expect(await listServers(store, {}, { afterId: a.id })).toEqual([b]);
+    expect(await countServers(store, { origin: 'api' })).toBe(2);
+  });
+
+  test('of many that want the lease one gets it, until it ends or is given back', async () => {
+    await using store = await openTestStore(engine);
+    const { id } = await addServer(store);
+    const claim = (owner: string, seconds: number) =>
+      claimLease(store, { serverId: id, owner, now: at(seconds), until: at(seconds + 30), latest: at(seconds + 60) });
+    const claims = await Promise.all(['a', 'b', 'c', 'd'].map((owner) => claim(owner, 0)));
+    expect(claims.filter((token) => token !== undefined)).toEqual([1]);
+    expect(await claim('e', 29)).toBeUndefined();
+    expect(await claim('e', 30)).toBe(2);
+    await releaseLease(store, { serverId: id, token: 1 });
+    expect(await claim('f', 31)).toBeUndefined();
+    await releaseLease(store, { serverId: id, token: 2 });
+    expect(await claim('f', 32)).toBe(3);
+  });
+
+  test('a lease from a future that the clock has left again holds nobody up', async () => {
+    await using store = await openTestStore(engine);
+    const { id } = await addServer(store);
+    const claim = (seconds: number) =>
+      claimLease(store, {
+        serverId: id,
+        owner: 'a',
+        now: at(seconds),
+        until: at(seconds + 30),
+        latest: at(seconds + 60),
+      });
+    expect(await claim(3600)).toBe(1);
+    expect(await claim(3571)).toBeUndefined();
+    expect(await claim(0)).toBe(2);
+  });
+
+  test('a lease is renewed by its holder while it lasts, and by nobody else', async () => {
+    await using store = await openTestStore(engine);
+    const { id } = await addServer(store);
+    await claimLease(store, { serverId: id, owner: 'a', now: at(0), until: at(30), latest: at(60) });
+    const renew = (token: number, seconds: number) =>
+      renewLease(store, { serverId: id, token }, { now: at(seconds), until: at(seconds + 30) });
+    expect(await renew(1, 20)).toBe(true);
+    expect(await renew(2, 20)).toBe(false);
+    expect(await renew(1, 50)).toBe(false);
+  });
+
+  test('a pass that lost its lease records nothing', async () => {
+    await using store = await openTestStore(engine);
+    const { id } = await addServer(store);
+    await claimLease(store, { serverId: id, owner: 'a', now: at(0), until: at(30), latest: at(60) });
+    await claimLease(store, { serverId: id, owner: 'b', now: at(30), until: at(60), latest: at(90) });
+    const [old, current] = [
+      { serverId: id, token: 1 },
+      { serverId: id, token: 2 },
+    ];
+    const failure = { at: at(40), error: 'host unreachable', nextAttemptAt: at(50) };
+    await recordServerFailed(store, old, failure);
+    expect(await findServer(store, id)).toMatchObject({ attempts: 0, last_error: null });
+    await recordServerFailed(store, current, failure);
+    await recordServerFailed(store, current, failure);
+    expect(await findServer(store, id)).toMatchObject({
+      attempts: 2,
+      last_error: 'host unreachable',
+      next_attempt_at: at(50),
+    });
+    await recordServerSeen(store, current, { at: at(55), pendingChanges: 3, brakeReason: 'too many' });
+    const seen = { last_seen_at: at(55), pending_changes: 3, brake_reason: 'too many', attempts: 0, last_error: null };
+    expect(await findServer(store, id)).toMatchObject(seen);
+    expect(await store.transaction((tx) => holdsLease(tx, current))).toBe(true);
+    expect(await store.transaction((tx) => holdsLease(tx, old))).toBe(false);
+  });
+
+  test('the load counts live peers and dates the oldest change that waits', async () => {
+    await using store = await openTestStore(engine);
+    const { user, server } = await place(store);
+    await addPeer(store, { userId: user.id, serverId: server.id }, { pending_since: at(7) });
+    await addPeer(store, { userId: user.id, serverId: server.id }, { pending_since: at(5), removed_at: at(5) });
+    expect(await listServerLoads(store)).toEqual([{ server_id: server.id, peers: 1, oldest_pending_since: at(5) }]);
+  });
+});
+
+describe.each(engines)('peers on %s', (engine) => {
+  test('a live key and an address on a server belong to one peer', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const peer = await addPeer(store, ids, { public_key: 'k', address_index: 2 });
+    const sameKey = addPeer(store, ids, { public_key: 'k', address_index: 3 });
+    expect(isUniqueViolation(await sameKey.catch((error: unknown) => error))).toBe('peers(public_key)');
+    const sameAddress = addPeer(store, ids, { address_index: 2 });
+    expect(isUniqueViolation(await sameAddress.catch((error: unknown) => error))).toBe(
+      'peers(server_id, address_index)',
+    );
+    await store.transaction((tx) => updatePeer(tx, peer.id, { removed_at: at(1) }));
+    expect(await addPeer(store, ids, { public_key: 'k', address_index: 3 })).toMatchObject({ public_key: 'k' });
+  });
+
+  test('removed ones are hidden from their owner and free their place among the devices', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, user, server } = await place(store);
+    const [kept, removed] = [await addPeer(store, ids, { deactivated_at: at(1) }), await addPeer(store, ids)];
+    expect(await countDevices(store, user.id)).toBe(2);
+    const gone = await store.transaction((tx) => changePeer(tx, removed.id, { removed_at: at(2), at: at(2) }));
+    expect(await countDevices(store, user.id)).toBe(1);
+    expect(await listPeersForUser(store, user.id)).toEqual([kept]);
+    expect(await listDevicesOfUsers(store, [user.id])).toEqual([kept]);
+    expect(await listPeers(store, { userId: user.id })).toEqual([kept]);
+    expect(await listPeers(store, { serverId: server.id, includeRemoved: true })).toEqual([kept, gone]);
+    expect(await countPeers(store, { userId: user.id })).toBe(1);
+    expect(await listUsersOfServer(store, server.id)).toEqual([user.id]);
+  });
+
+  test('the peer of a submitted key is found for its user while it lives', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, user } = await place(store);
+    const peer = await addPeer(store, ids, { submitted_key: 's' });
+    expect(await findPeerBySubmittedKey(store, user.id, 's')).toEqual(peer);
+    expect(await findPeerBySubmittedKey(store, (await addUser(store)).id, 's')).toBeUndefined();
+    await store.transaction((tx) => updatePeer(tx, peer.id, { removed_at: at(1) }));
+    expect(await findPeerBySubmittedKey(store, user.id, 's')).toBeUndefined();
+  });
+
+  test('a key is taken by a live peer, a tombstone on any host, a foreign peer or a server', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, server } = await place(store);
+    await updateServer(store, server.id, { public_key: 'servers' });
+    const peer = await addPeer(store, ids, { public_key: 'live' });
+    const tombstone = await claimKey(store, peer, 'tombstone');
+    await retireHostPeers(store, peer.id, { at: at(1), exceptKey: 'live' });
+    const foreign = [{ public_key: 'foreign', allowed_ips: '' }];
+    await store.transaction((tx) => replaceForeignPeers(tx, { serverId: server.id, peers: foreign, at: at(1) }));
+    const taken = ['live', 'tombstone', 'servers', 'foreign'];
+    for (const key of taken) expect(await isPublicKeyTaken(store, key)).toBe(true);
+    await store.transaction((tx) => markGone(tx, [tombstone?.id ?? 0], at(2)));
+    expect(await isPublicKeyTaken(store, 'tombstone')).toBe(false);
+  });
+
+  test('a change wants a new version, forgets failures and keeps the start of the waiting', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, user } = await place(store);
+    const peer = await addPeer(store, ids);
+    const change = (seconds: number) =>
+      store.transaction((tx) => changePeer(tx, peer.id, { device_name: 'x', at: at(seconds) }));
+    expect(await change(5)).toMatchObject({ wanted_version: 2, pending_since: at(5), device_name: 'x' });
+    await recordFailed(store, [{ id: peer.id, version: 2, state: 'none', error: 'no', nextAttemptAt: at(60) }]);
+    expect(await change(6)).toMatchObject({
+      wanted_version: 3,
+      pending_since: at(5),
+      last_error: null,
+      attempts: 0,
+      next_attempt_at: null,
+    });
+    expect(await store.transaction((tx) => changePeersOfUser(tx, user.id, at(7)))).toBe(1);
+    const [removed] = await store.transaction((tx) => removePeersOfUser(tx, user.id, at(8)));
+    expect(removed).toMatchObject({ removed_at: at(8), wanted_version: 5, pending_since: at(5) });
+  });
+
+  test('what a pass applied is recorded for the version it worked from', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const [same, changed, newer] = [
+      await addPeer(store, ids, { pending_since: at(0) }),
+      await addPeer(store, ids, { pending_since: at(0), wanted_version: 3 }),
+      await addPeer(store, ids, { wanted_version: 9, applied_version: 9, applied_state: 'present' }),
+    ];
+    const applied = [
+      { id: same.id, version: 1, state: 'present' },
+      { id: changed.id, version: 2, state: 'suspended' },
+      { id: newer.id, version: 8, state: 'absent' },
+    ] as const;
+    expect(await recordApplied(store, applied, at(5))).toBe(2);
+    const recorded = { applied_version: 1, applied_state: 'present', applied_at: at(5), pending_since: null };
+    expect(await findPeer(store, same.id)).toMatchObject(recorded);
+    expect(await findPeer(store, changed.id)).toMatchObject({ applied_version: 2, pending_since: at(0) });
+    expect(await findPeer(store, newer.id)).toEqual(newer);
+    expect(await recordApplied(store, [], at(6))).toBe(0);
+  });
+
+  test('a failure is recorded unless the peer was changed since, and takes back that the host has it', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const failed = await addPeer(store, ids, { wanted_version: 3, applied_version: 3, applied_state: 'present' });
+    const behind = await addPeer(store, ids, { wanted_version: 3, applied_version: 1, applied_state: 'present' });
+    const changed = await addPeer(store, ids, { wanted_version: 2 });
+    await recordFailed(store, [
+      { id: failed.id, version: 3, state: 'none', error: 'address taken', nextAttemptAt: at(30) },
+      { id: behind.id, version: 3, state: 'present', error: 'address taken', nextAttemptAt: at(30) },
+      { id: changed.id, version: 1, state: 'none', error: 'old news', nextAttemptAt: at(30) },
+    ]);
+    const attempt = { last_error: 'address taken', attempts: 1, next_attempt_at: at(30) };
+    expect(await findPeer(store, failed.id)).toMatchObject({ ...attempt, applied_version: 2, applied_state: 'none' });
+    expect(await findPeer(store, behind.id)).toMatchObject({
+      ...attempt,
+      applied_version: 1,
+      applied_state: 'present',
+    });
+    expect(await findPeer(store, changed.id)).toEqual(changed);
+  });
+
+  test('traffic beyond 32 bits is kept, and a missing handshake erases none', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const peer = await addPeer(store, ids);
+    const bytes = { id: peer.id, rxBytes: 5_000_000_000, txBytes: Number.MAX_SAFE_INTEGER };
+    await recordTraffic(store, [{ ...bytes, lastHandshakeAt: at(9) }]);
+    await recordTraffic(store, [{ ...bytes, lastHandshakeAt: null }]);
+    const seen = { rx_bytes: 5_000_000_000, tx_bytes: Number.MAX_SAFE_INTEGER, last_handshake_at: at(9) };
+    expect(await store.transaction((tx) => lockPeer(tx, peer.id))).toMatchObject(seen);
+  });
+
+  test('the state filter follows what is on the host', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const applied = { applied_version: 1 } as const;
+    const peers = {
+      pending: await addPeer(store, ids),
+      failed: await addPeer(store, ids, { last_error: 'no' }),
+      active: await addPeer(store, ids, { ...applied, applied_state: 'present' }),
+      suspended: await addPeer(store, ids, { ...applied, applied_state: 'suspended' }),
+      removing: await addPeer(store, ids, { ...applied, applied_state: 'present', removed_at: at(1) }),
+    } as const;
+    await addPeer(store, ids, { ...applied, applied_state: 'absent', removed_at: at(1) });
+    for (const state of ['pending', 'failed', 'active', 'suspended', 'removing'] as const) {
+      expect(await listPeers(store, { state })).toEqual([peers[state]]);
+      expect(await countPeers(store, { state })).toBe(1);
+    }
+  });
+});
+
+describe.each(engines)('addresses on %s', (engine) => {
+  test('free places are the one behind the highest and the gaps from below', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, server } = await place(store);
+    const query = { serverId: server.id, restingSince: at(0) };
+    const gaps = (limit = 20) => listAddressGaps(store, query, { first: 2, limit });
+    expect(await findHighestAddress(store, query)).toBeNull();
+    expect(await gaps()).toEqual([{ from: 2, to: null }]);
+    for (const address_index of [2, 3, 6, 9]) await addPeer(store, ids, { address_index });
+    expect(await findHighestAddress(store, query)).toBe(9);
+    expect(await gaps()).toEqual([
+      { from: 4, to: 5 },
+      { from: 7, to: 8 },
+      { from: 10, to: null },
+    ]);
+    expect(await gaps(1)).toEqual([{ from: 4, to: 5 }]);
+    await addPeer(store, { ...ids, serverId: (await addServer(store)).id }, { address_index: 4 });
+    expect(await gaps(1)).toEqual([{ from: 4, to: 5 }]);
+    expect(await isAddressTaken(store, query, 4)).toBe(false);
+    expect(await isAddressTaken(store, query, 6)).toBe(true);
+  });
+
+  test('the address of a key that moved away rests on its old server', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, server } = await place(store);
+    const peer = await addPeer(store, ids, { address_index: 2, public_key: 'k' });
+    const row = await claimKey(store, peer, 'k');
+    const other = await addServer(store);
+    await store.transaction((tx) => updatePeer(tx, peer.id, { server_id: other.id, address_index: 7 }));
+    await retireHostPeers(store, peer.id, { at: at(1), serverId: server.id });
+    await store.transaction((tx) => markGone(tx, [row?.id ?? 0], at(100)));
+    const query = (seconds: number) => ({ serverId: server.id, restingSince: at(seconds) });
+    expect(await findHighestAddress(store, query(99))).toBe(2);
+    expect(await isAddressTaken(store, query(99), 2)).toBe(true);
+    expect((await listAddressGaps(store, query(99), { first: 2, limit: 1 }))[0]?.from).toBe(3);
+    expect(await findHighestAddress(store, query(100))).toBeNull();
+    expect(await isAddressTaken(store, query(100), 2)).toBe(false);
+  });
+
+  test('a removed peer keeps its address until it is off the host and has rested', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const peer = await addPeer(store, ids, { address_index: 2, public_key: 'k' });
+    const row = await claimKey(store, peer, 'k');
+    await store.transaction((tx) => changePeer(tx, peer.id, { removed_at: at(10), at: at(10) }));
+    await retireHostPeers(store, peer.id, { at: at(10) });
+    expect(await releaseRestedAddresses(store, at(1000))).toBe(0);
+    await recordApplied(store, [{ id: peer.id, version: 2, state: 'absent' }], at(100));
+    expect(await releaseRestedAddresses(store, at(1000))).toBe(0);
+    await store.transaction((tx) => markGone(tx, [row?.id ?? 0], at(100)));
+    expect(await releaseRestedAddresses(store, at(99))).toBe(0);
+    expect(await releaseRestedAddresses(store, at(100))).toBe(1);
+    expect(await findPeer(store, peer.id)).toMatchObject({ address_index: null });
+  });
+});
+
+describe.each(engines)('keys on hosts on %s', (engine) => {
+  test('a tombstone of the same peer lives again, a key that another peer still has is refused', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const [peer, other] = [await addPeer(store, ids), await addPeer(store, ids)];
+    const row = await claimKey(store, peer, 'k');
+    expect(await claimKey(store, other, 'k')).toBeUndefined();
+    expect(await retireHostPeers(store, peer.id, { at: at(1) })).toBe(1);
+    expect(await claimKey(store, peer, 'k')).toEqual({ ...row, retired_at: null });
+    await retireHostPeers(store, peer.id, { at: at(2) });
+    expect(await claimKey(store, other, 'k')).toBeUndefined();
+    await store.transaction((tx) => markGone(tx, [row?.id ?? 0], at(3)));
+    expect(await claimKey(store, other, 'k')).toMatchObject({ peer_id: other.id, retired_at: null, gone_at: null });
+  });
+
+  test('only retired keys are marked as gone, once', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, user, server } = await place(store);
+    const peer = await addPeer(store, ids);
+    const [old, current] = [await claimKey(store, peer, 'old'), await claimKey(store, peer, 'current')];
+    await retireHostPeers(store, peer.id, { at: at(1), exceptKey: 'current' });
+    const rows = [old?.id ?? 0, current?.id ?? 0];
+    expect(await store.transaction((tx) => markGone(tx, rows, at(2)))).toBe(1);
+    expect(await store.transaction((tx) => markGone(tx, rows, at(3)))).toBe(0);
+    expect(await listHostPeers(store, server.id)).toMatchObject([
+      { gone_at: at(2) },
+      { gone_at: null, retired_at: null },
+    ]);
+    await store.transaction((tx) => removePeersOfUser(tx, user.id, at(4)));
+    expect(await retireHostPeersOfUser(store, user.id, at(4))).toBe(1);
+  });
+
+  test('foreign peers are remembered while the host shows them', async () => {
+    await using store = await openTestStore(engine);
+    const server = await addServer(store);
+    const see = (keys: string[], seconds: number) => {
+      const peers = keys.map((public_key) => ({ public_key, allowed_ips: `10.8.0.${seconds}/32` }));
+      return store.transaction((tx) => replaceForeignPeers(tx, { serverId: server.id, peers, at: at(seconds) }));
+    };
+    await see(['a', 'b'], 1);
+    await see(['b', 'c'], 2);
+    const rows = await listForeignPeers(store, server.id);
+    expect(rows.map((row) => [row.public_key, row.first_seen_at, row.allowed_ips])).toEqual([
+      ['b', at(1), '10.8.0.2/32'],
+      ['c', at(2), '10.8.0.2/32'],
+    ]);
+    expect(await findForeignPeer(store, server.id, 'c')).toEqual(rows[1]);
+    await see([], 3);
+    expect(await listForeignPeers(store, server.id)).toEqual([]);
+  });
+});
+
+describe.each(engines)('the snapshot of a server on %s', (engine) => {
+  test('holds its keys, its owners, their periods with disputes and their devices everywhere', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, user, server } = await place(store);
+    const elsewhere = await addServer(store);
+    const stranger = await addUser(store);
+    const payment = await addPayment(store, user.id, { disputed_at: at(4) });
+    const period = await addPeriod(store, user.id, { payment_id: payment.id, source: 'payment' });
+    await addPeriod(store, stranger.id);
+    const here = await addPeer(store, ids, { address_index: 2, public_key: 'k' });
+    const there = await addPeer(store, { userId: user.id, serverId: elsewhere.id });
+    await addPeer(store, { userId: stranger.id, serverId: elsewhere.id });
+    const key = await claimKey(store, here, 'k');
+    const snapshot = await snapshotForServer(store, server.id);
+    expect(snapshot).toEqual({
+      server,
+      users: [{ id: user.id, status: 'active', removed_at: null }],
+      periods: [{ ...period, disputed_at: at(4) }],
+      peers: [here, there],
+      hostPeers: [key],
+    });
+    expect(await snapshotForServer(store, 999)).toBeUndefined();
+  });
+
+  test('holds a removed peer until the host is without it, and its key for ever', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, server } = await place(store);
+    const peer = await addPeer(store, ids, { address_index: 2, public_key: 'k' });
+    const key = await claimKey(store, peer, 'k');
+    await store.transaction((tx) => changePeer(tx, peer.id, { removed_at: at(1), at: at(1) }));
+    await retireHostPeers(store, peer.id, { at: at(1) });
+    expect((await snapshotForServer(store, server.id))?.peers).toHaveLength(1);
+    await recordApplied(store, [{ id: peer.id, version: 2, state: 'absent' }], at(2));
+    await store.transaction((tx) => markGone(tx, [key?.id ?? 0], at(2)));
+    const after = await snapshotForServer(store, server.id);
+    expect(after?.peers).toEqual([]);
+    expect(after?.users).toEqual([]);
+    expect(after?.hostPeers).toEqual([{ ...key, retired_at: at(1), gone_at: at(2) }]);
+  });
+});
+
+async function place(store: Store) {
+  const [user, server] = [await addUser(store), await addServer(store)];
+  return { user, server, ids: { userId: user.id, serverId: server.id } };
+}
+
+function claimKey(store: Store, peer: PeerRow, publicKey: string) {
+  return insertHostPeer(store, {
+    server_id: peer.server_id,
+    public_key: publicKey,
+    peer_id: peer.id,
+    address_index: peer.address_index ?? 2,
+    created_at: at(0),
+  });
+}

@@ -37,6 +37,8 @@ export interface SettlementPayment {
   readonly provider: string;
   readonly provider_payment_id: string | null;
   readonly status: PaymentStatus;
+  /** Stays on a payment that an admin rejected, and tells it from one that its provider gave up on. */
+  readonly review_reason?: string | null | undefined;
   readonly amount_minor: number;
   readonly currency: string;
   readonly refunded_minor: number;
@@ -220,28 +222,37 @@ function isNamedBy(payment: SettlementPayment, reference: string, byReference: S
 
 function decideCompleted(context: Context): SettlementDecision {
   const { event, payment } = context;
-  const { chargeId, amountMinor, currency } = event;
+  const { chargeId } = event;
   if (chargeId === undefined) return held(payment, 'charge_missing');
-  if (amountMinor === undefined || currency === undefined) return held(payment, 'amount_missing');
-  const charge: Charge = { id: chargeId, amount_minor: amountMinor, currency };
-  const isSameCharge = payment.provider_payment_id === chargeId;
-  switch (payment.status) {
-    case 'pending':
-    case 'failed':
-      if (payment.provider_payment_id !== null && !isSameCharge) return held(payment, 'charge_mismatch');
-      return settleCharge(context, charge);
-    case 'refunded':
-      if (isSameCharge) return duplicate(payment);
-      return payment.provider_payment_id === null && isQuoted(payment, charge)
-        ? bindToRefunded(payment, charge)
-        : addCharge(context, charge);
-    case 'completed':
-    case 'partially_refunded':
-    case 'needs_review':
-      return isSameCharge ? duplicate(payment) : addCharge(context, charge);
-    default:
-      return assertNever(payment.status);
-  }
+  const bound = payment.provider_payment_id;
+  const isUnsettled = payment.status === 'pending' || payment.status === 'failed';
+  if (isUnsettled && bound !== null && bound !== chargeId) return held(payment, 'charge_mismatch');
+  if (bound === chargeId && (!isUnsettled || isRejected(payment))) return duplicate(payment);
+  const charge = readCharge(event, chargeId);
+  if (charge === undefined) return decideUnreadable(context, chargeId);
+  if (isUnsettled) return settleCharge(context, charge);
+  const isRefundedFirst = payment.status === 'refunded' && bound === null && isQuoted(payment, charge);
+  return isRefundedFirst ? bindToRefunded(payment, charge) : addCharge(context, charge);
+}
+
+/** An admin said no to this very money; hearing of it again does not change that. */
+function isRejected({ status, review_reason }: SettlementPayment): boolean {
+  return status === 'failed' && review_reason != null;
+}
+
+function readCharge({ amountMinor, currency }: SettlementEvent, id: string): Charge | undefined {
+  return amountMinor === undefined || currency === undefined ? undefined : { id, amount_minor: amountMinor, currency };
+}
+
+/** Money of a currency we cannot count in is still known not to be what was asked. */
+function decideUnreadable({ payment, event }: Context, chargeId: string): SettlementDecision {
+  const isForeign = event.currency !== undefined && event.currency !== payment.currency;
+  const isUnsettled = payment.status === 'pending' || payment.status === 'failed';
+  return isForeign && isUnsettled ? reviewed(payment, chargeId, 'currency_mismatch') : held(payment, 'amount_missing');
+}
+
+function reviewed(payment: SettlementPayment, chargeId: string, reason: ReviewReason): SettlementDecision {
+  return settled(payment, reason, [{ kind: 'review_payment', payment_id: payment.id, charge_id: chargeId, reason }]);
 }
 
 interface Charge extends Money {
@@ -251,14 +262,10 @@ interface Charge extends Money {
 function settleCharge(context: Context, charge: Charge): SettlementDecision {
   const { payment } = context;
   const obstacle = findObstacle(context, charge);
-  if (obstacle === undefined) {
-    return settled(payment, undefined, [
-      { kind: 'complete_payment', payment_id: payment.id, charge_id: charge.id },
-      grantFor(context, payment.id),
-    ]);
-  }
-  return settled(payment, obstacle, [
-    { kind: 'review_payment', payment_id: payment.id, charge_id: charge.id, reason: obstacle },
+  if (obstacle !== undefined) return reviewed(payment, charge.id, obstacle);
+  return settled(payment, undefined, [
+    { kind: 'complete_payment', payment_id: payment.id, charge_id: charge.id },
+    grantFor(context, payment.id),
   ]);
 }
 

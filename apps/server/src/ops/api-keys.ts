@@ -3,7 +3,7 @@ import { apiKeyHint, newApiKey, sha256Hex } from '../crypto/random.ts';
 import { DomainError, invalidField } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
-import type { Committing } from './create-tariff.ts';
+import type { Committing } from './committing.ts';
 
 export interface CreateApiKey {
   readonly name: string;

@@ -10,7 +10,7 @@ import {
 import { DomainError, invalidField } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { audit } from './audit.ts';
-import type { Committing } from './create-tariff.ts';
+import type { Committing } from './committing.ts';
 import { takenIdentity } from './update-user.ts';
 
 /** At least one of the two. The e-mail is in canonical form. */

@@ -1,11 +1,12 @@
-import { findTariff, lockUser, type SubscriptionPeriodRow, type Tx } from '@vpn-api/db';
+import { findTariff, type SubscriptionPeriodRow, type TariffWithPrices, type Tx } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
-import { hasLifetime } from '../domain/subscription.ts';
+import type { Instant } from '../domain/instant.ts';
+import { hasLifetime, type PeriodOrigin } from '../domain/subscription.ts';
 import type { Services } from '../services.ts';
 import { audit } from './audit.ts';
-import type { Committing } from './create-tariff.ts';
-import { type Chain, grantPeriod, loadChain } from './subscription-chain.ts';
-import { termsOf } from './tariff-terms.ts';
+import type { Committing } from './committing.ts';
+import { type Chain, grantPeriod, loadChain, lockChain } from './subscription-chain.ts';
+import { asSaleError, firstPrice, termsOf } from './tariff-terms.ts';
 
 export interface GrantSubscription {
   readonly userId: number;
@@ -28,31 +29,33 @@ export async function grantSubscription(
   { source, beforeCommit }: Committing<Granted>,
 ): Promise<Granted> {
   const now = clock.now();
-  return store.transaction(async (tx) => {
-    const chain = await lockChain(tx, input.userId);
-    const tariff = await findTariff(tx, input.tariffId);
-    if (tariff === undefined) throw new DomainError('tariff_not_found');
-    if (hasLifetime(chain)) throw new DomainError('already_lifetime');
-    const [price] = tariff.prices;
-    const period = await grantPeriod(tx, chain, {
-      userId: input.userId,
-      terms: termsOf(tariff),
-      // Nothing was paid: a grant shows the list price and can never be refunded, since it has no payment.
-      origin: { source: 'admin', payment_id: null, price_minor: price?.amount_minor ?? 0, currency: price?.currency ?? 'USD', reason: input.reason ?? null },
-      now,
+  const target = `user:${input.userId}`;
+  try {
+    return await store.transaction(async (tx) => {
+      const period = await appendGrant(tx, input, now);
+      const details = { tariff_id: input.tariffId, period_id: period.id, reason: input.reason ?? null };
+      await audit(tx, { ...source, at: now, action: 'subscription.grant', target, details });
+      const granted = { period, chain: await loadChain(tx, input.userId) };
+      await beforeCommit(tx, granted);
+      tx.onCommit(() => reconciler.wake());
+      return granted;
     });
-    const details = { tariff_id: input.tariffId, period_id: period.id, reason: input.reason ?? null };
-    await audit(tx, { ...source, at: now, action: 'subscription.grant', target: `user:${input.userId}`, details });
-    const granted = { period, chain: await loadChain(tx, input.userId) };
-    await beforeCommit(tx, granted);
-    tx.onCommit(() => reconciler.wake());
-    return granted;
-  });
+  } catch (error) {
+    throw asSaleError(store, error);
+  }
 }
 
-/** @throws DomainError `user_not_found`, also for a removed one */
-export async function lockChain(tx: Tx, userId: number): Promise<Chain> {
-  const user = await lockUser(tx, userId);
-  if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
-  return loadChain(tx, userId);
+async function appendGrant(tx: Tx, input: GrantSubscription, now: Instant): Promise<SubscriptionPeriodRow> {
+  const { userId, tariffId, reason } = input;
+  const chain = await lockChain(tx, userId);
+  const tariff = await findTariff(tx, tariffId);
+  if (tariff === undefined) throw new DomainError('tariff_not_found');
+  if (hasLifetime(chain)) throw new DomainError('already_lifetime');
+  return grantPeriod(tx, chain, { userId, terms: termsOf(tariff), origin: grantOrigin(tariff, reason), now });
+}
+
+/** Nothing was paid: a grant shows the list price and can never be refunded, since it has no payment. */
+function grantOrigin(tariff: TariffWithPrices, reason: string | undefined): PeriodOrigin {
+  const { amount_minor, currency } = firstPrice(tariff);
+  return { source: 'admin', payment_id: null, price_minor: amount_minor, currency, reason: reason ?? null };
 }

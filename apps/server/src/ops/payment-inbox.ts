@@ -1,12 +1,10 @@
 import { type PaymentEventRow, type Tx, updateEventOutcome } from '@vpn-api/db';
 import type { SettlementEvent } from '../domain/settlement.ts';
 
-const typeNames = { completed: 'completed', failed: 'failed', refunded: 'refunded' } as const;
-
 /** What an inbox row needs so that the event can be settled later exactly as it would have been on arrival. */
 export function eventColumns(event: SettlementEvent | undefined) {
   return {
-    action: event === undefined ? null : typeNames[event.type],
+    action: event?.type ?? null,
     reference: event?.reference ?? null,
     claimed_payment_id: event?.paymentId ?? null,
     provider_payment_id: event?.chargeId ?? null,
@@ -35,9 +33,10 @@ export interface Outcome {
   readonly outcome: PaymentEventRow['outcome'];
   readonly reason?: string | undefined;
   readonly payment_id: number | null;
+  readonly now: string;
 }
 
-export async function recordOutcome(tx: Tx, eventId: number, decided: Outcome & { readonly now: string }): Promise<void> {
+export async function recordOutcome(tx: Tx, eventId: number, decided: Outcome): Promise<void> {
   const { outcome, reason, payment_id, now } = decided;
   await updateEventOutcome(tx, eventId, { outcome, reason: reason ?? null, payment_id, processed_at: now });
 }

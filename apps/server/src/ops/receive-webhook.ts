@@ -2,8 +2,9 @@ import { insertEventOnce, type PaymentEventRow, type Tx } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import type { Delivery, VerifiedEvent } from '../pay/provider.ts';
 import type { Services } from '../services.ts';
+import type { SettleDeps } from './apply-settlement.ts';
 import { eventColumns, type Outcome, recordOutcome } from './payment-inbox.ts';
-import { type SettleDeps, settleEvent } from './settle-payment.ts';
+import { settleEvent, settling } from './settle-payment.ts';
 
 type Deps = SettleDeps & Pick<Services, 'store' | 'providers' | 'log' | 'metrics'>;
 export type WebhookResult = PaymentEventRow['outcome'];
@@ -27,7 +28,8 @@ export async function receiveWebhook(deps: Deps, { provider: name, delivery }: R
     deps.log.warn({ provider: name, reason: verified.reason }, 'webhook rejected');
     throw new DomainError('invalid_signature', { internal: verified.reason });
   }
-  const result = await deps.store.transaction((tx) => settleDelivery(deps, tx, { name, verified, raw: delivery.raw }));
+  const received = { name, verified, raw: delivery.raw };
+  const result = await settling(deps.store, (tx) => settleDelivery(deps, tx, received));
   deps.metrics.countWebhook(name, result);
   return result;
 }
@@ -50,18 +52,25 @@ async function settleDelivery(deps: Deps, tx: Tx, { name, verified, raw }: Recei
     dedupe_key: dedupeKey,
     type,
     ...eventColumns(event),
-    raw,
+    raw: storable(raw),
     outcome: 'parked',
     received_at: now,
   });
   if (stored === undefined) return 'duplicate';
   const decision = event === undefined ? withoutEvent(verified) : await settleEvent(deps, tx, event);
   await recordOutcome(tx, stored.id, { ...decision, now });
+  // Its payment may have been committed since this transaction looked for it.
+  if (decision.outcome === 'parked') tx.onCommit(() => deps.parkedEvents.wake());
   return decision.outcome;
 }
 
+/** PostgreSQL stores no NUL. Such a body is no JSON, so only a person will ever read it. */
+function storable(raw: string): string {
+  return raw.replaceAll('\0', '\u{fffd}').toWellFormed();
+}
+
 /** Authentic, but with nothing to settle: a type that is not ours, or a body that only a person can make sense of. */
-function withoutEvent({ malformed }: VerifiedEvent): Outcome {
+function withoutEvent({ malformed }: VerifiedEvent): Omit<Outcome, 'now'> {
   return malformed === undefined
     ? { outcome: 'ignored', reason: 'type_unknown', payment_id: null }
     : { outcome: 'held', reason: `malformed: ${malformed}`, payment_id: null };

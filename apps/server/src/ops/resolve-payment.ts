@@ -2,8 +2,9 @@ import { findPayment, listPeriodsForUser, lockUser, type PaymentRow } from '@vpn
 import { DomainError } from '../domain/errors.ts';
 import { decideResolution } from '../domain/settlement.ts';
 import type { Services } from '../services.ts';
+import { applyActions, type SettleDeps } from './apply-settlement.ts';
 import { type AuditSource, audit } from './audit.ts';
-import { applyActions, type SettleDeps, settlementPayment } from './settle-payment.ts';
+import { settlementPayment } from './settle-payment.ts';
 
 type Deps = SettleDeps & Pick<Services, 'store'>;
 

@@ -1,7 +1,7 @@
 import { findTariff } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
-import type { Committing } from './create-tariff.ts';
+import type { Committing } from './committing.ts';
 import { type Granted, grantSubscription } from './grant-subscription.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'reconciler' | 'config'>;

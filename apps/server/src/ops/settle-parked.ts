@@ -1,7 +1,8 @@
-import { listParkedEvents, lockEvent } from '@vpn-api/db';
+import { listMatchedParkedEvents, lockEvent, type Store } from '@vpn-api/db';
 import type { Services } from '../services.ts';
+import type { SettleDeps } from './apply-settlement.ts';
 import { eventOfRow, recordOutcome } from './payment-inbox.ts';
-import { type SettleDeps, settleEvent } from './settle-payment.ts';
+import { settleEvent, settling } from './settle-payment.ts';
 
 type Deps = SettleDeps & Pick<Services, 'store'>;
 
@@ -9,29 +10,41 @@ const BATCH = 100;
 
 /**
  * Tries every parked event that can meet its payment by now: one made after the event came, or settled since. Answers how
- * many left the parking place.
+ * many left the parking place. One that fails does not keep the others waiting.
+ * @throws AggregateError of what failed, after all have been tried
  */
 export async function settleParked(deps: Deps): Promise<number> {
+  const errors: unknown[] = [];
   let settled = 0;
+  for await (const eventId of matchedEventIds(deps.store)) {
+    const left = await settleOne(deps, eventId).catch((error: unknown) => void errors.push(error));
+    if (left === true) settled += 1;
+  }
+  if (errors.length > 0) throw new AggregateError(errors, `${errors.length} parked events could not be settled`);
+  return settled;
+}
+
+async function* matchedEventIds(store: Store): AsyncGenerator<number> {
   let afterId = 0;
   for (;;) {
-    const rows = await listParkedEvents(deps.store, { afterId, limit: BATCH });
-    for (const row of rows) settled += await settleOne(deps, row.id);
+    const rows = await listMatchedParkedEvents(store, { afterId, limit: BATCH });
+    yield* rows.map(({ id }) => id);
     const last = rows.at(-1);
-    if (last === undefined || rows.length < BATCH) return settled;
+    if (last === undefined || rows.length < BATCH) return;
     afterId = last.id;
   }
 }
 
-async function settleOne(deps: Deps, eventId: number): Promise<0 | 1> {
-  return deps.store.transaction(async (tx) => {
+/** Answers whether it left the parking place. */
+function settleOne(deps: Deps, eventId: number): Promise<boolean> {
+  return settling(deps.store, async (tx) => {
     const row = await lockEvent(tx, eventId);
-    if (row?.outcome !== 'parked') return 0;
+    if (row?.outcome !== 'parked') return false;
     const event = eventOfRow(row);
-    if (event === undefined) return 0;
+    if (event === undefined) return false;
     const decision = await settleEvent(deps, tx, event);
-    if (decision.outcome === 'parked') return 0;
+    if (decision.outcome === 'parked') return false;
     await recordOutcome(tx, eventId, { ...decision, now: deps.clock.now() });
-    return 1;
+    return true;
   });
 }

@@ -1,12 +1,14 @@
 import {
   insertPeriod,
   listPeriodsForUser,
+  lockUser,
   type Queryable,
   type SubscriptionPeriodRow,
   type Tx,
-  updatePeriodFacts,
   updateFold,
+  updatePeriodFacts,
 } from '@vpn-api/db';
+import { DomainError } from '../domain/errors.ts';
 import {
   appendPeriod,
   type FoldedPeriod,
@@ -24,6 +26,16 @@ export async function loadChain(q: Queryable, userId: number): Promise<Chain> {
   return foldPeriods(await listPeriodsForUser(q, userId));
 }
 
+/**
+ * Takes the user's lock, without which a chain must not be changed.
+ * @throws DomainError `user_not_found`, also for a removed one
+ */
+export async function lockChain(tx: Tx, userId: number): Promise<Chain> {
+  const user = await lockUser(tx, userId);
+  if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
+  return loadChain(tx, userId);
+}
+
 interface Grant {
   readonly userId: number;
   readonly terms: TariffTerms;
@@ -32,7 +44,11 @@ interface Grant {
 }
 
 /** Appends a period to the end of a chain. The caller holds the user's lock. */
-export async function grantPeriod(tx: Tx, chain: Chain, { userId, terms, origin, now }: Grant): Promise<SubscriptionPeriodRow> {
+export async function grantPeriod(
+  tx: Tx,
+  chain: Chain,
+  { userId, terms, origin, now }: Grant,
+): Promise<SubscriptionPeriodRow> {
   const period = appendPeriod(chain, { terms, origin, now });
   return insertPeriod(tx, { ...period, user_id: userId, created_at: now });
 }

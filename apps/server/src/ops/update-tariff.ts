@@ -1,18 +1,37 @@
-import { isUniqueViolation, lockTariff, replacePrices, type TariffWithPrices, type Tx, updateTariffRow } from '@vpn-api/db';
+import {
+  findTariff,
+  lockTariff,
+  replacePrices,
+  type TariffPatch,
+  type TariffWithPrices,
+  type Tx,
+  updateTariffRow,
+} from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
-import type { CreateTariffInput } from './create-tariff.ts';
-import { priceRows } from './tariff-prices.ts';
+import { changedPrices, type PricesInput } from './tariff-prices.ts';
+import { asTariffError } from './tariff-terms.ts';
+
+/** What is absent stays as it is; null clears what may be null. */
+export interface TariffChanges extends PricesInput {
+  readonly name?: string | undefined;
+  readonly description?: string | null | undefined;
+  readonly duration_days?: number | null | undefined;
+  readonly device_limit?: number | undefined;
+  readonly traffic_limit_bytes?: number | null | undefined;
+  readonly trial?: boolean | undefined;
+  readonly grace_days?: number | undefined;
+}
 
 interface UpdateTariff {
   readonly tariffId: number;
-  readonly changes: Partial<CreateTariffInput>;
+  readonly changes: TariffChanges;
   readonly source: AuditSource;
 }
 
 /**
- * Changes what is sold from now on. Periods and open payments keep the terms they were sold with.
+ * Changes what is sold from now on. Periods and payments keep the terms they were sold with.
  * @throws DomainError `tariff_not_found`, `tariff_exists`, `validation_failed`
  */
 export async function updateTariff(
@@ -25,40 +44,20 @@ export async function updateTariff(
       const before = await lockTariff(tx, tariffId);
       if (before === undefined) throw new DomainError('tariff_not_found');
       await applyChanges(tx, before, changes);
-      await audit(tx, { ...source, at: now, action: 'tariff.update', target: `tariff:${tariffId}`, details: { ...changes } });
-      return (await lockTariff(tx, tariffId)) as TariffWithPrices;
+      const details = { ...changes };
+      await audit(tx, { ...source, at: now, action: 'tariff.update', target: `tariff:${tariffId}`, details });
+      return (await findTariff(tx, tariffId)) ?? before;
     });
   } catch (error) {
-    if (isUniqueViolation(error)?.includes('name')) throw new DomainError('tariff_exists', { cause: error });
-    throw error;
+    throw asTariffError(error);
   }
 }
 
-async function applyChanges(tx: Tx, before: TariffWithPrices, changes: Partial<CreateTariffInput>): Promise<void> {
+async function applyChanges(tx: Tx, before: TariffWithPrices, changes: TariffChanges): Promise<void> {
   const { price, prices, currency, trial, ...columns } = changes;
-  const row = {
-    ...dropUndefined(columns),
-    ...(trial == null ? {} : { trial: trial ? 1 : 0 }),
-  };
-  if (Object.keys(row).length > 0) await updateTariffRow(tx, before.id, row);
-  const rows = newPrices(before, { price, prices, currency });
+  const patch: TariffPatch = { ...columns, ...(trial === undefined ? {} : { trial: trial ? 1 : 0 }) };
+  const isChanged = Object.values(patch).some((value) => value !== undefined);
+  if (isChanged) await updateTariffRow(tx, before.id, patch);
+  const rows = changedPrices(before.prices, { price, prices, currency });
   if (rows !== undefined) await replacePrices(tx, before.id, rows);
-}
-
-/** A lone `price` replaces the price in its currency (by default the first one's) and leaves the others. */
-function newPrices(before: TariffWithPrices, input: Pick<CreateTariffInput, 'price' | 'prices' | 'currency'>) {
-  if (input.price == null) return priceRows(input);
-  const currency = input.currency ?? before.prices[0]?.currency;
-  const [changed] = priceRows({ ...input, currency }) ?? [];
-  if (changed === undefined) return undefined;
-  const known = before.prices.some((row) => row.currency === changed.currency);
-  const kept = before.prices.map(({ currency, amount_minor, providers }) => ({ currency, amount_minor, providers }));
-  if (!known) return [...kept, changed];
-  return kept.map((row) => (row.currency === changed.currency ? { ...row, amount_minor: changed.amount_minor } : row));
-}
-
-function dropUndefined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
-  };
 }

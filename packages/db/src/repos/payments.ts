@@ -71,10 +71,6 @@ export function findOpenPayment(q: Queryable, quoted: Quoted): Promise<PaymentRo
     .executeTakeFirst();
 }
 
-export function countOpenPayments(q: Queryable, userId: number): Promise<number> {
-  return countPayments(q, { userId, status: 'pending' });
-}
-
 /** The newest payment of a user, in whatever state or in the named one, for what a bot shows. */
 export function findLatestPayment(
   q: Queryable,

@@ -9,7 +9,13 @@ import { paymentView } from './view.ts';
 
 export const createPaymentProcedure = accountProcedure
   .meta({
-    openapi: { method: 'POST', path: '/payments/create', tags: ['payment'], summary: 'Open a payment for a tariff', protect: true },
+    openapi: {
+      method: 'POST',
+      path: '/payments/create',
+      tags: ['payment'],
+      summary: 'Open a payment for a tariff',
+      protect: true,
+    },
     scope: 'payments:write',
     idempotent: true,
     rest: { aliases: [{ method: 'POST', path: '/payments' }], legacyKeys: ['status'] },
@@ -20,7 +26,11 @@ export const createPaymentProcedure = accountProcedure
       provider: token(64).nullish(),
       currency: currency.nullish(),
       amount: amount.nullish(),
-      return_url: z.url({ protocol: /^https?$/ }).max(2000).nullish(),
+      // Normalised, so that what is stored has no character that a database refuses.
+      return_url: z
+        .url({ protocol: /^https?$/, normalize: true })
+        .max(2000)
+        .nullish(),
       apply: z.enum(['extend']).nullish(),
       user_id: id.nullish(),
       provider_payment_id: token(255).nullish(),
@@ -30,10 +40,14 @@ export const createPaymentProcedure = accountProcedure
   .mutation(({ ctx, input }) =>
     runOnce({ ctx, path: 'payment.create', input }, async (saveAnswer) => {
       const { providers } = ctx.services;
-      const payment = await createPayment(ctx.services, { caller: ctx.caller, ...input }, {
-        source: auditOf(ctx),
-        beforeCommit: (tx, row) => saveAnswer(tx, paymentView(row, providers)),
-      });
+      const payment = await createPayment(
+        ctx.services,
+        { caller: ctx.caller, ...input },
+        {
+          source: auditOf(ctx),
+          beforeCommit: (tx, row) => saveAnswer(tx, paymentView(row, providers)),
+        },
+      );
       return paymentView(payment, providers);
     }),
   );

@@ -13,7 +13,13 @@ const oldBodyKeys = ['user_id', 'amount', 'currency', 'provider', 'status', 'pro
  */
 export const forbiddenUpdate = publicProcedure
   .meta({
-    openapi: { method: 'PUT', path: '/payments/{payment_id}', tags: ['payment'], summary: 'Refused for everybody', protect: true },
+    openapi: {
+      method: 'PUT',
+      path: '/payments/{payment_id}',
+      tags: ['payment'],
+      summary: 'Refused for everybody',
+      protect: true,
+    },
     rest: { legacyKeys: oldBodyKeys },
   })
   .input(input)
@@ -24,7 +30,13 @@ export const forbiddenUpdate = publicProcedure
 
 export const forbiddenRemove = publicProcedure
   .meta({
-    openapi: { method: 'DELETE', path: '/payments/{payment_id}', tags: ['payment'], summary: 'Refused for everybody', protect: true },
+    openapi: {
+      method: 'DELETE',
+      path: '/payments/{payment_id}',
+      tags: ['payment'],
+      summary: 'Refused for everybody',
+      protect: true,
+    },
   })
   .input(input)
   .output(z.object({ msg: z.string() }))

@@ -7,7 +7,13 @@ import { paymentView } from './view.ts';
 
 export const getPayment = accountProcedure
   .meta({
-    openapi: { method: 'GET', path: '/payments/{payment_id}', tags: ['payment'], summary: 'Read one payment', protect: true },
+    openapi: {
+      method: 'GET',
+      path: '/payments/{payment_id}',
+      tags: ['payment'],
+      summary: 'Read one payment',
+      protect: true,
+    },
     scope: 'payments:read',
   })
   .input(z.strictObject({ payment_id: id }))

@@ -5,7 +5,13 @@ import { providerSchema } from './schemas.ts';
 
 export const listProviders = publicProcedure
   .meta({
-    openapi: { method: 'GET', path: '/payments/providers', tags: ['payment'], summary: 'List the ways to pay', protect: false },
+    openapi: {
+      method: 'GET',
+      path: '/payments/providers',
+      tags: ['payment'],
+      summary: 'List the ways to pay',
+      protect: false,
+    },
   })
   .input(z.strictObject({}))
   .output(z.array(providerSchema))

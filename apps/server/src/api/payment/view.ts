@@ -36,7 +36,14 @@ function checkoutOf(payment: PaymentRow, providers: Providers): Checkout | null 
   const provider = providers.get(payment.provider);
   const { tariff_name } = JSON.parse(payment.tariff_snapshot) as TariffTerms;
   const amount = money(payment.amount_minor, payment.currency);
-  return provider?.describeCheckout?.({ reference: payment.reference, amount, currency: payment.currency, title: tariff_name }) ?? null;
+  return (
+    provider?.describeCheckout?.({
+      reference: payment.reference,
+      amount,
+      currency: payment.currency,
+      title: tariff_name,
+    }) ?? null
+  );
 }
 
 export function paymentEventView(event: PaymentEventRow): z.output<typeof paymentEventSchema> {

@@ -18,22 +18,25 @@ export const extendSubscriptionProcedure = adminProcedure
   })
   .input(
     z.strictObject({
-      user_id: id.optional(),
-      server_id: id.optional(),
+      user_id: id.nullish(),
+      server_id: id.nullish(),
       days: z.int().min(1).max(3650),
       reason: name(500),
     }),
   )
   .output(z.object({ msg: z.literal('subscription extended'), users: z.int() }))
   .mutation(({ ctx, input }) =>
-    runOnce({ ctx, path: 'subscription.extend', input }, async () => {
-      const users = await extendSubscription(ctx.services, {
-        userId: input.user_id,
-        serverId: input.server_id,
-        days: input.days,
-        reason: input.reason,
-        source: auditOf(ctx),
-      });
-      return { msg: 'subscription extended' as const, users };
+    runOnce({ ctx, path: 'subscription.extend', input }, async (saveAnswer) => {
+      const { user_id, server_id, days, reason } = input;
+      const users = await extendSubscription(
+        ctx.services,
+        { userId: user_id ?? undefined, serverId: server_id ?? undefined, days, reason },
+        { source: auditOf(ctx), beforeCommit: (tx, extended) => saveAnswer(tx, extensionView(extended)) },
+      );
+      return extensionView(users);
     }),
   );
+
+function extensionView(users: number) {
+  return { msg: 'subscription extended' as const, users };
+}

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { subscriptionView } from '../../domain/subscription.ts';
+import { getUserToActFor } from '../../ops/act-for-user.ts';
 import { grantSubscription } from '../../ops/grant-subscription.ts';
 import { auditOf } from '../audit-of.ts';
 import { id, text } from '../fields.ts';
@@ -19,14 +20,15 @@ export const grantSubscriptionProcedure = adminProcedure
     scope: 'subscriptions:write',
     idempotent: true,
   })
-  .input(z.strictObject({ user_id: id, tariff_id: id, reason: text(500).optional() }))
+  .input(z.strictObject({ user_id: id, tariff_id: id, reason: text(500).nullish() }))
   .output(subscriptionSchema.nullable())
   .mutation(({ ctx, input }) =>
     runOnce({ ctx, path: 'subscription.grant', input }, async (saveAnswer) => {
+      await getUserToActFor(ctx.services.store, ctx.caller, input.user_id);
       const now = ctx.services.clock.now();
       const granted = await grantSubscription(
         ctx.services,
-        { userId: input.user_id, tariffId: input.tariff_id, reason: input.reason },
+        { userId: input.user_id, tariffId: input.tariff_id, reason: input.reason ?? undefined },
         { source: auditOf(ctx), beforeCommit: (tx, { chain }) => saveAnswer(tx, subscriptionView(chain, now)) },
       );
       return subscriptionView(granted.chain, now);

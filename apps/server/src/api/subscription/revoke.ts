@@ -19,7 +19,7 @@ export const revokeSubscription = adminProcedure
   .input(z.strictObject({ period_id: id, reason: name(500) }))
   .output(subscriptionSchema.nullable())
   .mutation(async ({ ctx, input }) => {
-    const { chain } = await revokePeriod(ctx.services, {
+    const chain = await revokePeriod(ctx.services, {
       periodId: input.period_id,
       reason: input.reason,
       source: auditOf(ctx),

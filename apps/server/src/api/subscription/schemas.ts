@@ -11,13 +11,15 @@ const periodSchema = z.object({
   revoked_at: instant.nullable(),
 });
 
+export const subscriptionStatus = z.enum(['active', 'grace', 'expired', 'revoked']);
+
 /** `Subscription` on the wire: the view of a user's chain of periods. */
 export const subscriptionSchema = z.object({
   id,
   user_id: id,
   tariff_id: id.nullable(),
   tariff_name: z.string(),
-  status: z.enum(['active', 'grace', 'expired', 'revoked']),
+  status: subscriptionStatus,
   duration_days: z.int().nullable(),
   price: z.string(),
   currency: z.string(),

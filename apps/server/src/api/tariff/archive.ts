@@ -6,7 +6,13 @@ import { tariffView } from './view.ts';
 
 export const archiveTariffProcedure = adminProcedure
   .meta({
-    openapi: { method: 'POST', path: '/tariffs/{tariff_id}/archive', tags: ['tariff'], summary: 'Stop selling a tariff', protect: true },
+    openapi: {
+      method: 'POST',
+      path: '/tariffs/{tariff_id}/archive',
+      tags: ['tariff'],
+      summary: 'Stop selling a tariff',
+      protect: true,
+    },
     scope: 'tariffs:write',
   })
   .input(tariffId)

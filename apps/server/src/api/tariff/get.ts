@@ -5,7 +5,15 @@ import { tariffId, tariffSchema } from './schemas.ts';
 import { tariffView } from './view.ts';
 
 export const getTariff = publicProcedure
-  .meta({ openapi: { method: 'GET', path: '/tariffs/{tariff_id}', tags: ['tariff'], summary: 'Read one tariff', protect: false } })
+  .meta({
+    openapi: {
+      method: 'GET',
+      path: '/tariffs/{tariff_id}',
+      tags: ['tariff'],
+      summary: 'Read one tariff',
+      protect: false,
+    },
+  })
   .input(tariffId)
   .output(tariffSchema)
   .query(async ({ ctx, input }) => {

@@ -7,7 +7,9 @@ import { tariffSchema } from './schemas.ts';
 import { tariffView } from './view.ts';
 
 export const listTariffsProcedure = publicProcedure
-  .meta({ openapi: { method: 'GET', path: '/tariffs', tags: ['tariff'], summary: 'List what is sold', protect: false } })
+  .meta({
+    openapi: { method: 'GET', path: '/tariffs', tags: ['tariff'], summary: 'List what is sold', protect: false },
+  })
   .input(z.strictObject({ ...page, include_archived: z.boolean().default(false) }))
   .output(z.array(tariffSchema))
   .query(async ({ ctx, input }) => {

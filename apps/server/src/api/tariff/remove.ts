@@ -5,7 +5,13 @@ import { removedTariff, tariffId } from './schemas.ts';
 
 export const removeTariffProcedure = adminProcedure
   .meta({
-    openapi: { method: 'DELETE', path: '/tariffs/{tariff_id}', tags: ['tariff'], summary: 'Delete a tariff that was never sold', protect: true },
+    openapi: {
+      method: 'DELETE',
+      path: '/tariffs/{tariff_id}',
+      tags: ['tariff'],
+      summary: 'Delete a tariff that was never sold',
+      protect: true,
+    },
     scope: 'tariffs:write',
   })
   .input(tariffId)

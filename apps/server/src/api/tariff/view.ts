@@ -1,24 +1,23 @@
 import type { TariffWithPrices } from '@vpn-api/db';
 import type { z } from 'zod';
-import type { AmountMinor } from '../../domain/money.ts';
-import { type Currency, formatAmount } from '../../domain/money.ts';
+import { formatAmount } from '../../domain/money.ts';
+import { firstPrice } from '../../ops/tariff-terms.ts';
 import type { tariffSchema } from './schemas.ts';
 
-/** The first price is the one that clients which know a single price read. */
+/** `price` and `currency` are for clients that know a single price. */
 export function tariffView(tariff: TariffWithPrices): z.output<typeof tariffSchema> {
   const prices = tariff.prices.map((price) => ({
     currency: price.currency,
-    amount: formatAmount(price.amount_minor as AmountMinor, price.currency as Currency),
+    amount: formatAmount(price.amount_minor, price.currency),
     ...(price.providers === null ? {} : { providers: [...price.providers] }),
   }));
-  const [first] = prices;
-  if (first === undefined) throw new Error(`tariff ${tariff.id} has no price`);
+  const first = firstPrice(tariff);
   return {
     id: tariff.id,
     name: tariff.name,
     description: tariff.description,
     duration_days: tariff.duration_days,
-    price: first.amount,
+    price: formatAmount(first.amount_minor, first.currency),
     currency: first.currency,
     prices,
     device_limit: tariff.device_limit,

@@ -1,0 +1,129 @@
+import {
+  findPayment,
+  insertPayment,
+  insertPeriod,
+  insertRefund,
+  type PaymentPatch,
+  type Tx,
+  updatePayment,
+  updateRefund,
+} from '@vpn-api/db';
+import { newReference } from '../crypto/random.ts';
+import type { Instant } from '../domain/instant.ts';
+import type { SettlementAction } from '../domain/settlement.ts';
+import type { Random, Services } from '../services.ts';
+import { cutPeriod, loadChain } from './subscription-chain.ts';
+
+export type SettleDeps = Pick<Services, 'clock' | 'random' | 'reconciler' | 'parkedEvents'>;
+
+interface Decided {
+  readonly actions: readonly SettlementAction[];
+  readonly provider: string;
+  readonly userId: number;
+}
+
+/** Writes a decision, in the order it was given. The caller holds the user's lock. */
+export async function applyActions(deps: SettleDeps, tx: Tx, decided: Decided): Promise<void> {
+  if (decided.actions.length === 0) return;
+  const step: Step = { ...decided, now: deps.clock.now(), random: deps.random, childId: null };
+  for (const action of decided.actions) await applyAction(tx, step, action);
+  tx.onCommit(() => {
+    deps.reconciler.wake();
+    // A refund that came before its payment waits in the inbox.
+    deps.parkedEvents.wake();
+  });
+}
+
+interface Step extends Decided {
+  readonly now: Instant;
+  readonly random: Random;
+  /** The payment that this decision added, which its period belongs to. */
+  childId: number | null;
+}
+
+type ActionOf<Kind extends SettlementAction['kind']> = Extract<SettlementAction, { kind: Kind }>;
+
+function applyAction(tx: Tx, step: Step, action: SettlementAction): Promise<unknown> {
+  switch (action.kind) {
+    case 'complete_payment':
+      return completePayment(tx, step, action);
+    case 'review_payment':
+      return reviewPayment(tx, step, action);
+    case 'fail_payment':
+      return changePayment(tx, step, action.payment_id, { status: 'failed' });
+    case 'bind_charge':
+      return changePayment(tx, step, action.payment_id, { provider_payment_id: action.charge_id });
+    case 'add_child':
+      return addChild(tx, step, action);
+    case 'grant_period':
+      return addPeriod(tx, step, action);
+    case 'record_refund':
+      return recordRefund(tx, step, action);
+    case 'mark_refunded':
+      return markRefunded(tx, step, action);
+    case 'cut_period':
+      return cutOwnPeriod(tx, step, action);
+  }
+}
+
+function changePayment(tx: Tx, { now }: Step, paymentId: number, patch: PaymentPatch): Promise<unknown> {
+  return updatePayment(tx, paymentId, { ...patch, updated_at: now });
+}
+
+function completePayment(tx: Tx, step: Step, action: ActionOf<'complete_payment'>): Promise<unknown> {
+  const charge = action.charge_id === null ? {} : { provider_payment_id: action.charge_id };
+  const patch = { status: 'completed', completed_at: step.now, review_reason: null, ...charge } as const;
+  return changePayment(tx, step, action.payment_id, patch);
+}
+
+function reviewPayment(tx: Tx, step: Step, action: ActionOf<'review_payment'>): Promise<unknown> {
+  const { charge_id, reason, payment_id } = action;
+  const patch = { status: 'needs_review', provider_payment_id: charge_id, review_reason: reason } as const;
+  return changePayment(tx, step, payment_id, patch);
+}
+
+async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Promise<void> {
+  const parent = await findPayment(tx, action.parent_id);
+  if (parent === undefined) throw new Error(`payment ${action.parent_id} has vanished`);
+  const child = await insertPayment(tx, {
+    reference: newReference(step.random),
+    parent_id: parent.id,
+    user_id: parent.user_id,
+    tariff_id: parent.tariff_id,
+    provider: parent.provider,
+    provider_payment_id: action.charge_id,
+    status: action.status,
+    review_reason: action.reason,
+    list_amount_minor: parent.list_amount_minor,
+    amount_minor: action.amount_minor,
+    currency: action.currency,
+    tariff_snapshot: parent.tariff_snapshot,
+    created_at: step.now,
+    updated_at: step.now,
+    completed_at: action.status === 'completed' ? step.now : null,
+  });
+  step.childId = child.id;
+}
+
+function addPeriod(tx: Tx, step: Step, action: ActionOf<'grant_period'>): Promise<unknown> {
+  const payment_id = action.payment_id ?? step.childId;
+  return insertPeriod(tx, { ...action.period, payment_id, user_id: step.userId, created_at: step.now });
+}
+
+function recordRefund(tx: Tx, { provider, now }: Step, action: ActionOf<'record_refund'>): Promise<unknown> {
+  const { payment_id, refund_id, provider_refund_id, amount_minor } = action;
+  if (refund_id !== null) return updateRefund(tx, refund_id, { status: 'succeeded', provider_refund_id });
+  const row = { payment_id, provider, provider_refund_id, amount_minor, created_at: now };
+  return insertRefund(tx, { ...row, source: 'webhook', status: 'succeeded' });
+}
+
+function markRefunded(tx: Tx, step: Step, action: ActionOf<'mark_refunded'>): Promise<unknown> {
+  const { status, refunded_minor, review_reason } = action;
+  const remark = review_reason === null ? {} : { review_reason };
+  return changePayment(tx, step, action.payment_id, { status, refunded_minor, ...remark });
+}
+
+async function cutOwnPeriod(tx: Tx, { userId }: Step, action: ActionOf<'cut_period'>): Promise<void> {
+  const { period_id, cut_seconds, revoked_at } = action;
+  await cutPeriod(tx, await loadChain(tx, userId), period_id, { cut_seconds, revoked_at });
+}

@@ -1,5 +1,7 @@
 import {
-  addressCandidates,
+  findHighestAddress,
+  isAddressTaken,
+  listAddressGaps,
   listForeignPeers,
   listServerLoads,
   listServers,
@@ -27,7 +29,11 @@ export interface Placement {
  * Picks a server and a free address on it. The server's row is locked, so that two callers never pick the same address.
  * @throws DomainError `server_not_found`, `no_capacity`
  */
-export async function placePeer(tx: Tx, placement: Placement, now: string): Promise<{ server: ServerRow; index: number }> {
+export async function placePeer(
+  tx: Tx,
+  placement: Placement,
+  now: string,
+): Promise<{ server: ServerRow; index: number }> {
   for (const { id } of await candidatesFor(tx, placement)) {
     const server = await lockServer(tx, id);
     if (server === undefined) continue;
@@ -61,9 +67,13 @@ function load({ peers, weight }: LoadedServer): number {
   return weight === 0 ? Number.POSITIVE_INFINITY : peers / weight;
 }
 
+/** Two look-ups while the pool has room above; the gaps are read only once its top is reached. */
 async function freeIndex(tx: Tx, server: ServerRow, now: string): Promise<number | undefined> {
-  const { pools, foreign, highest, gaps } = await addressSpace(tx, server, now);
-  return chooseIndexAbove(pools, highest, foreign) ?? chooseIndexInGaps(pools, gaps, foreign);
+  const { pools, foreign, query } = await addressSpace(tx, server, now);
+  const above = chooseIndexAbove(pools, await findHighestAddress(tx, query), foreign);
+  if (above !== undefined) return above;
+  const gaps = await listAddressGaps(tx, query, { first: FIRST_PEER_INDEX, limit: MAX_GAPS });
+  return chooseIndexInGaps(pools, gaps, foreign);
 }
 
 /**
@@ -71,10 +81,9 @@ async function freeIndex(tx: Tx, server: ServerRow, now: string): Promise<number
  * @throws DomainError `address_conflict` when it is not in the pool or not free
  */
 export async function namedIndex(tx: Tx, server: ServerRow, address: string, now: string): Promise<number> {
-  const { pools, foreign, gaps } = await addressSpace(tx, server, now);
+  const { pools, foreign, query } = await addressSpace(tx, server, now);
   const index = requestedAddressIndex(address, { pools, taken: [], foreign });
-  const isFree = gaps.some(({ from, to }) => index !== undefined && from <= index && (to === null || index <= to));
-  if (index === undefined || !isFree) throw new DomainError('address_conflict');
+  if (index === undefined || (await isAddressTaken(tx, query, index))) throw new DomainError('address_conflict');
   return index;
 }
 
@@ -83,7 +92,6 @@ const MAX_GAPS = 10_000;
 
 async function addressSpace(tx: Tx, server: ServerRow, now: string) {
   const foreign = (await listForeignPeers(tx, server.id)).flatMap((peer) => peer.allowed_ips.split(', '));
-  const restingSince = addSeconds(now, -ADDRESS_REST_SECONDS);
-  const query = { serverId: server.id, first: FIRST_PEER_INDEX, restingSince, limit: MAX_GAPS };
-  return { pools: addressPools(server), foreign, ...(await addressCandidates(tx, query)) };
+  const query = { serverId: server.id, restingSince: addSeconds(now, -ADDRESS_REST_SECONDS) };
+  return { pools: addressPools(server), foreign, query };
 }

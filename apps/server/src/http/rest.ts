@@ -1,4 +1,4 @@
-import { type AnyTRPCRouter, callTRPCProcedure } from '@trpc/server';
+import type { AnyTRPCProcedure, AnyTRPCRouter } from '@trpc/server';
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { makeContext } from '../api/context.ts';
 import { DomainError } from '../domain/errors.ts';
@@ -55,11 +55,14 @@ interface Handling {
 
 function handler({ services, router, route, read, send }: Handling) {
   const { procedure: path, type } = route;
+  // Called as tRPC's own adapters do, with no more options than it reads: it copies them for every middleware.
+  const call = (router._def.procedures as Record<string, AnyTRPCProcedure>)[path];
+  if (call === undefined) throw new Error(`${path} is not in the router`);
   return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const ctx = makeContext(services, requestInfo(request, { transport: 'rest', callCount: 1 }));
     const input = read(request);
-    const call = { router, path, type, ctx, getRawInput: async () => input, signal: undefined, batchIndex: 0 };
-    const answer = await callTRPCProcedure(call).finally(() => addHeaders(reply, ctx.responseHeaders));
+    const result = call({ path, type, ctx, getRawInput: async () => input, signal: undefined, batchIndex: 0 });
+    const answer = await result.finally(() => addHeaders(reply, ctx.responseHeaders));
     return send(request, reply, answer);
   };
 }

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import fastifyCors from '@fastify/cors';
-import fastifyHelmet from '@fastify/helmet';
 import type { AnyTRPCRouter } from '@trpc/server';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { DomainError, type ErrorCode } from '../domain/errors.ts';
@@ -14,6 +13,7 @@ import { mountMetrics } from './metrics-route.ts';
 import { answerParserError } from './raw-errors.ts';
 import { refusalOf, sendRefusal } from './refusal.ts';
 import { mountRest } from './rest.ts';
+import { addSecurityHeaders } from './security-headers.ts';
 import { logInternal } from './server-errors.ts';
 import { mountTrpc } from './trpc.ts';
 
@@ -52,7 +52,7 @@ export function buildHttpServer(services: Services, router: AnyTRPCRouter): Fast
   app.setNotFoundHandler((request, reply) => sendRefusal(request, reply, new DomainError('not_found')));
   addAccessLog(app, services);
   app.addHook('onRequest', addStandardHeaders);
-  addBrowserRules(app, services);
+  addCors(app, services);
   app.addHook('onRequest', refuseEarly);
   app.register(async (scope) => {
     await mountTrpc(scope, services, router);
@@ -89,7 +89,7 @@ function createFastify(
     },
     frameworkErrors: (error, request, reply) => {
       const refusal = refusalOf(error);
-      reply.header('x-request-id', request.id).header('cache-control', 'no-store');
+      addStandardHeaders(request as FastifyRequest, reply as FastifyReply, () => undefined);
       sendRefusal(request as FastifyRequest, reply as FastifyReply, refusal);
       logUnrouted(services, { id: request.id, method: request.method, status: reply.statusCode });
     },
@@ -133,6 +133,7 @@ type Done = (error?: Error) => void;
 
 function addStandardHeaders(request: FastifyRequest, reply: FastifyReply, done: Done): void {
   reply.header('x-request-id', request.id);
+  addSecurityHeaders(reply);
   const isPublicRead = request.headers.authorization === undefined && request.method === 'GET';
   if (!isPublicRead) reply.header('cache-control', 'no-store');
   done();
@@ -156,16 +157,8 @@ function earlyRefusal(request: FastifyRequest): ErrorCode | undefined {
   return encoding !== undefined && encoding !== 'identity' ? 'unsupported_media_type' : undefined;
 }
 
-/** Headers for browsers: nothing of an answer is ever a page, and other origins read only where they are listed. */
-function addBrowserRules(app: FastifyInstance, { config }: Services): void {
-  app.register(fastifyHelmet, {
-    contentSecurityPolicy: {
-      useDefaults: false,
-      directives: { 'default-src': ["'none'"], 'frame-ancestors': ["'none'"] },
-    },
-    frameguard: { action: 'deny' },
-    referrerPolicy: { policy: 'no-referrer' },
-  });
+/** Other origins read answers only where they are listed. Calls carry a token in a header, never a cookie. */
+function addCors(app: FastifyInstance, { config }: Services): void {
   if (config.corsOrigins.length === 0) return;
   app.register(fastifyCors, {
     origin: [...config.corsOrigins],

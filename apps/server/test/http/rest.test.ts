@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Problem } from '../../src/api/problem.ts';
 import { type FixtureServer, startFixture } from './fixture-server.ts';
 
 let server: FixtureServer;
@@ -10,10 +11,10 @@ afterAll(() => server[Symbol.asyncDispose]());
 async function problem(answer: Promise<Response>) {
   const response = await answer;
   expect(response.headers.get('content-type')).toBe('application/problem+json; charset=utf-8');
-  const body = await response.json();
+  const body = (await response.json()) as Problem;
   expect(body).toMatchObject({ type: 'about:blank', status: response.status });
   expect(body.request_id).toBe(response.headers.get('x-request-id'));
-  return body as { status: number; code: string; detail: string; issues?: { path: string; message: string }[] };
+  return body;
 }
 
 describe('query strings', () => {

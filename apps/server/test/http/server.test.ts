@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Problem } from '../../src/api/problem.ts';
 import { startFixture } from './fixture-server.ts';
 
 const close = 'Connection: close\r\n';
@@ -51,6 +52,20 @@ describe('odd bytes', () => {
     await using server = await startFixture();
     await server.raw(`GET /health HTTP/1.1\r\nHost: a\r\n${close}\r\nGET /hea`);
     expect((await server.fetch('/health')).status).toBe(200);
+  });
+});
+
+describe('slow and greedy clients', () => {
+  it('are cut off by time, headers and connections', async () => {
+    await using server = await startFixture();
+    const { headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount, maxConnections } = server.app.server;
+    expect({ headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount, maxConnections }).toEqual({
+      headersTimeout: 10_000,
+      requestTimeout: 30_000,
+      keepAliveTimeout: 5_000,
+      maxHeadersCount: 100,
+      maxConnections: 4_096,
+    });
   });
 });
 
@@ -241,11 +256,9 @@ describe('rate limits', () => {
     await using server = await startFixture({ env: { RATE_LIMITS: 'auth=3/min,default=0' } });
     const login = (count: number) =>
       server.send('POST', `/trpc/${Array.from({ length: count }, () => 'odd.login').join(',')}?batch=1`, {});
-    const answers = await (await login(10)).json();
-    const codes = answers.map(
-      ({ error }: { error: { data: { problem: { code: string } } } }) => error.data.problem.code,
-    );
-    expect(codes.filter((code: string) => code === 'rate_limited')).toHaveLength(7);
+    const answers = (await (await login(10)).json()) as { error?: { data: { problem: Problem } } }[];
+    const limited = answers.filter(({ error }) => error?.data.problem.code === 'rate_limited');
+    expect(limited).toHaveLength(7);
     const rest = await server.send('POST', '/login', { email: 'a', password: 'b' });
     expect(rest.status).toBe(429);
     expect(Number(rest.headers.get('retry-after'))).toBeGreaterThan(0);
@@ -262,7 +275,7 @@ describe('system procedures', () => {
   });
 
   it('tell which part is not ready, and not why', async () => {
-    const checks = new Map([
+    const checks = new Map<string, () => Promise<string | undefined>>([
       ['database', () => Promise.reject(new Error('connect postgres://vpn:hunter2@db'))],
       ['reconciler', () => Promise.resolve(undefined)],
       ['mail', () => Promise.resolve('is behind')],

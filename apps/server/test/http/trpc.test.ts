@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Problem } from '../../src/api/problem.ts';
 import { type FixtureServer, startFixture } from './fixture-server.ts';
 
 let server: FixtureServer;
@@ -123,14 +124,21 @@ describe('what never reaches a procedure is a problem too', () => {
   });
 });
 
+interface Call {
+  readonly result?: { readonly data: unknown };
+  readonly error?: { readonly data: { readonly problem: Problem } };
+}
+
+const callsOf = async (response: Response) => (await response.json()) as Call[];
+
 describe('a batch', () => {
   const batch = (count: number) =>
     `/trpc/${Array.from({ length: count }, () => 'odd.request').join(',')}?batch=1&input={}`;
 
   it('may carry ten calls, which know how many they are', async () => {
-    const answers = await (await server.fetch(batch(10))).json();
+    const answers = await callsOf(await server.fetch(batch(10)));
     expect(answers).toHaveLength(10);
-    expect(answers[9].result.data).toMatchObject({ transport: 'trpc', callCount: 10 });
+    expect(answers[9]?.result?.data).toMatchObject({ transport: 'trpc', callCount: 10 });
   });
 
   it.each([
@@ -145,11 +153,11 @@ describe('a batch', () => {
 
   it('keeps the refusals of its calls apart', async () => {
     const response = await server.fetch('/trpc/odd.nothing,odd.fail,odd.unknown?batch=1&input={}');
-    const answers = await response.json();
+    const answers = await callsOf(response);
     expect(response.status).toBe(207);
-    expect(answers[0].result).toEqual({ data: null });
-    expect(answers[1].error.data.problem.code).toBe('internal_error');
-    expect(answers[2].error.data.problem.code).toBe('not_found');
+    expect(answers[0]?.result).toEqual({ data: null });
+    expect(answers[1]?.error?.data.problem.code).toBe('internal_error');
+    expect(answers[2]?.error?.data.problem.code).toBe('not_found');
   });
 
   it('as a stream leaks nothing either', async () => {

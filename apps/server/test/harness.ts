@@ -37,8 +37,8 @@ export interface AppOptions {
   readonly engine: Engine;
   /** Variables of CONFIG.md that differ from the test defaults. */
   readonly env?: Readonly<Record<string, string>>;
-  /** `system` for tests on real interfaces; otherwise time stands at `START` until the test moves it. */
-  readonly clock?: 'manual' | 'system';
+  /** `system`, or a clock of the test's own, for real interfaces; otherwise time stands at `START` until the test moves it. */
+  readonly clock?: 'manual' | 'system' | Clock;
   readonly openDriver?: (server: ServerRow) => WgDriver;
 }
 
@@ -107,7 +107,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const clock = new ManualClock(START);
   const server = cleanup.use(
     await compose(config, {
-      ...(options.clock === 'system' ? {} : { clock }),
+      ...(options.clock === 'system' ? {} : { clock: typeof options.clock === 'object' ? options.clock : clock }),
       ...(options.openDriver === undefined ? {} : { openDriver: options.openDriver }),
       processMetrics: false,
       log: createLogger({ level: config.logLevel, write: (line) => void logs.push(line) }),
@@ -139,7 +139,11 @@ function makeApp({ server, url, clock, logs, stack }: Parts): App {
     logs,
     rest,
     trpcQuery: (path, input, options) =>
-      rest('GET', `/trpc/${path}${input === undefined ? '' : `?input=${encodeURIComponent(JSON.stringify(input))}`}`, options),
+      rest(
+        'GET',
+        `/trpc/${path}${input === undefined ? '' : `?input=${encodeURIComponent(JSON.stringify(input))}`}`,
+        options,
+      ),
     trpcMutate: (path, input, options) => rest('POST', `/trpc/${path}`, { body: input ?? {}, ...options }),
     register: async (email = `user${++people}@example.com`) => {
       const user = await rest<{ id: number }>('POST', '/auth/register', { body: { email, password: PASSWORD } });
@@ -166,7 +170,10 @@ function makeApp({ server, url, clock, logs, stack }: Parts): App {
       const { provider, ...signing } = { provider: 'standard', ...options };
       const body = typeof event === 'string' ? event : JSON.stringify(event);
       const seconds = Math.floor(epochMs(appClock.now()) / 1000);
-      return rest('POST', `/payments/webhook/${provider}`, { body, headers: signStandard(body, { seconds, ...signing }) });
+      return rest('POST', `/payments/webhook/${provider}`, {
+        body,
+        headers: signStandard(body, { seconds, ...signing }),
+      });
     },
     settled: async () => {
       await Promise.all([server.reconciler.idle(), server.parkedEvents.idle()]);
@@ -189,7 +196,11 @@ export function signStandard(body: string, { seconds, secret = WEBHOOK_SECRET, i
   return { 'webhook-id': id, 'webhook-timestamp': String(seconds), 'webhook-signature': `v1,${signature}` };
 }
 
-async function call<T>(url: string, method: string, { token, body, headers }: RestOptions = {}): Promise<Answer<T>> {
+export async function call<T>(
+  url: string,
+  method: string,
+  { token, body, headers }: RestOptions = {},
+): Promise<Answer<T>> {
   const response = await fetch(url, {
     method,
     headers: {
@@ -201,5 +212,10 @@ async function call<T>(url: string, method: string, { token, body, headers }: Re
   });
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.includes('json') === true;
-  return { status: response.status, headers: response.headers, text, body: (isJson ? JSON.parse(text) : undefined) as T };
+  return {
+    status: response.status,
+    headers: response.headers,
+    text,
+    body: (isJson ? JSON.parse(text) : undefined) as T,
+  };
 }

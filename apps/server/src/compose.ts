@@ -136,14 +136,27 @@ function makeCore(config: Config, { store, log, metrics, overrides }: CoreInput)
   };
 }
 
+/** An unreachable database throws, which `/ready` reports as well. */
+async function databaseHealth(store: Store): Promise<string | undefined> {
+  const pending = await store.pendingMigrations();
+  return pending.length > 0 ? 'migrations are pending' : undefined;
+}
+
 function makeBackground(core: ReturnType<typeof makeCore> & { readonly installId: string }, drivers: DriverPool) {
-  const reconciler = new ReconcileLoops({ ...core, instanceId: randomUUID(), driverFor: (row) => drivers.driverFor(row) });
+  const reconciler = new ReconcileLoops({
+    ...core,
+    instanceId: randomUUID(),
+    driverFor: (row) => drivers.driverFor(row),
+  });
   const parkedEvents = new ParkedEventsLoop({ ...core, reconciler });
   const housekeeping = new Housekeeping(core);
   return {
     reconciler,
     parkedEvents,
-    healthChecks: new Map([['reconciler', () => reconciler.health()]]),
+    healthChecks: new Map([
+      ['database', () => databaseHealth(core.store)],
+      ['reconciler', () => reconciler.health()],
+    ]),
     start: async () => {
       await reconciler.start();
       parkedEvents.wake();

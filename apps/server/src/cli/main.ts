@@ -7,7 +7,7 @@ import { runOpenApi } from './openapi.ts';
 const usage = `Usage: vpn-api COMMAND
 
   migrate    bring the database of DATABASE_URL to the schema of this version
-  openapi    print the OpenAPI document; --write stores it, --check tells whether the stored one is fresh
+  openapi    print the OpenAPI document; with --write, store it
 `;
 
 async function main(command: string | undefined, args: readonly string[]): Promise<number> {

@@ -1,10 +1,10 @@
-/** The longest wait between two attempts. Longer, and a host that came back would stay unused for minutes. */
-export const BACKOFF_CAP_SECONDS = 300;
+/** The longest wait between two attempts: a host that came back is used again within a minute. */
+export const BACKOFF_CAP_SECONDS = 60;
 
 /** The widest wait before the attempt after `attempt` failures (1, 2, …): 2, 4, 8 … up to the cap. */
 export function backoffWindowSeconds(attempt: number): number {
-  // 2 ** 9 is past the cap already, and a count that ran for weeks must not become Infinity.
-  return Math.min(BACKOFF_CAP_SECONDS, 2 ** Math.min(Math.max(1, attempt), 9));
+  // 2 ** 6 is past the cap already, and a count that ran for weeks must not become Infinity.
+  return Math.min(BACKOFF_CAP_SECONDS, 2 ** Math.min(Math.max(1, attempt), 6));
 }
 
 /**

@@ -31,7 +31,8 @@ export class Loop implements Waker, AsyncDisposable {
       return;
     }
     this.#cancelTimer();
-    this.#running = this.#rounds();
+    // In a later tick, so that a round that wakes its own loop at once finds it running.
+    this.#running = Promise.resolve().then(() => this.#rounds());
   }
 
   /** Resolves when the round under way, if any, and those it was woken for meanwhile are over. */

@@ -9,6 +9,11 @@ import { DomainError } from '../domain/errors.ts';
 export async function getUserToActFor(q: Queryable, caller: AccountActor, userId: number): Promise<UserRow> {
   const user = await findUserById(q, userId);
   if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
-  if (caller.kind === 'service' && user.role === 'admin') throw new DomainError('not_allowed');
+  assertMayActFor(caller, user);
   return user;
+}
+
+/** @throws DomainError `not_allowed` for a service and an admin */
+export function assertMayActFor(caller: AccountActor, user: UserRow): void {
+  if (caller.kind === 'service' && user.role === 'admin') throw new DomainError('not_allowed');
 }

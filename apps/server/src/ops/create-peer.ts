@@ -1,7 +1,10 @@
 import { countDevices, findPeerBySubmittedKey, insertPeer, lockUser, type PeerRow, type Tx } from '@vpn-api/db';
+import type { AccountActor } from '../api/actor.ts';
 import { DomainError } from '../domain/errors.ts';
+import type { Instant } from '../domain/instant.ts';
 import { subscriptionAt } from '../domain/subscription.ts';
 import type { Services } from '../services.ts';
+import { assertMayActFor } from './act-for-user.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { type JudgedPeer, judgePeer } from './peer-access.ts';
 import { chooseKeys, type PeerKeys } from './peer-keys.ts';
@@ -12,10 +15,10 @@ import { loadChain } from './subscription-chain.ts';
 type Deps = Pick<Services, 'store' | 'clock' | 'secretBox' | 'reconciler' | 'config'>;
 
 export interface CreatePeer extends Placement {
+  readonly caller: AccountActor;
   readonly userId: number;
   readonly deviceName?: string | null | undefined;
   readonly publicKey?: string | null | undefined;
-  readonly allowedIps?: string | null | undefined;
 }
 
 /** A peer as its creating call answers it: the only time that a private key is shown beside it. */
@@ -33,13 +36,13 @@ export interface PeerCommit {
  * Gives a user a device: keys, an address and the intent, in one transaction. The host follows; no call to it is made.
  * The same submitted key again answers the peer it made.
  * @throws DomainError `no_active_subscription`, `device_limit_reached`, `key_conflict`, `no_capacity`, `user_not_found`,
- * `server_not_found`, `client_key_required`
+ * `server_not_found`, `client_key_required`, `not_allowed`
  */
 export async function createPeer(deps: Deps, input: CreatePeer, commit: PeerCommit): Promise<CreatedPeer> {
   const keys = chooseKeys(deps.config, input.publicKey);
   try {
     return await deps.store.transaction(async (tx) => {
-      const created = await findOrInsert(deps, tx, input, keys);
+      const created = await findOrInsert(deps, tx, { input, keys, now: deps.clock.now() });
       await commit.beforeCommit(tx, created);
       if (commit.source !== undefined) await auditCreation(tx, deps, commit.source, created.peer);
       return created;
@@ -49,22 +52,32 @@ export async function createPeer(deps: Deps, input: CreatePeer, commit: PeerComm
   }
 }
 
-async function findOrInsert(deps: Deps, tx: Tx, input: CreatePeer, keys: PeerKeys): Promise<CreatedPeer> {
-  const now = deps.clock.now();
+interface Creation {
+  readonly input: CreatePeer;
+  readonly keys: PeerKeys;
+  readonly now: Instant;
+}
+
+async function findOrInsert(deps: Deps, tx: Tx, { input, keys, now }: Creation): Promise<CreatedPeer> {
   const user = await lockUser(tx, input.userId);
   if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
+  assertMayActFor(input.caller, user);
   const existing = keys.submitted === null ? undefined : await findPeerBySubmittedKey(tx, user.id, keys.submitted);
   if (existing !== undefined) return { ...(await judgePeer(tx, existing, now)), privateKey: null };
-  const allowed = subscriptionAt(await loadChain(tx, user.id), now);
-  if (allowed.status !== 'active' && allowed.status !== 'grace') throw new DomainError('no_active_subscription');
-  if ((await countDevices(tx, user.id)) >= (allowed.current?.device_limit ?? 0)) throw new DomainError('device_limit_reached');
-  const peer = await insertPlaced(deps, tx, input, keys);
+  await assertRoomForDevice(tx, user.id, now);
+  const peer = await insertPlaced(deps, tx, { input, keys, now });
   tx.onCommit(() => deps.reconciler.wake());
   return { ...(await judgePeer(tx, peer, now)), privateKey: keys.privateKey };
 }
 
-async function insertPlaced(deps: Deps, tx: Tx, input: CreatePeer, keys: PeerKeys): Promise<PeerRow> {
-  const now = deps.clock.now();
+async function assertRoomForDevice(tx: Tx, userId: number, now: Instant): Promise<void> {
+  const { status, current } = subscriptionAt(await loadChain(tx, userId), now);
+  if (status !== 'active' && status !== 'grace') throw new DomainError('no_active_subscription');
+  const limit = current?.device_limit ?? 0;
+  if ((await countDevices(tx, userId)) >= limit) throw new DomainError('device_limit_reached');
+}
+
+async function insertPlaced(deps: Deps, tx: Tx, { input, keys, now }: Creation): Promise<PeerRow> {
   await assertKeyFree(tx, keys.publicKey);
   const { server, index } = await placePeer(tx, input, now);
   const peer = await insertPeer(tx, {
@@ -73,7 +86,7 @@ async function insertPlaced(deps: Deps, tx: Tx, input: CreatePeer, keys: PeerKey
     device_name: input.deviceName ?? null,
     key_origin: keys.origin,
     ...addressColumns(server, index),
-    allowed_ips: input.allowedIps ?? server.client_allowed_ips,
+    allowed_ips: server.client_allowed_ips,
     pending_since: now,
     created_at: now,
   });

@@ -1,4 +1,12 @@
-import { listDevicesOfUsers, listPeriodsForUsers, listUsersByIds, type PeerRow, type Queryable } from '@vpn-api/db';
+import {
+  listDevicesOfUsers,
+  listPeriodsWithDisputes,
+  listUsersByIds,
+  type PeerRow,
+  type PeriodWithDispute,
+  type Queryable,
+  type UserRow,
+} from '@vpn-api/db';
 import { deviceRanks, type PeerAccess, type PeerState, peerAccess, peerState } from '../domain/peer.ts';
 import { foldPeriods, type SubscriptionState, subscriptionAt } from '../domain/subscription.ts';
 
@@ -11,29 +19,44 @@ export interface JudgedPeer {
   readonly expiresAt: string | null;
 }
 
+interface Owner {
+  readonly user: UserRow;
+  readonly subscription: SubscriptionState<PeriodWithDispute>;
+}
+
 /** Judges peers of any number of users with three queries. */
 export async function judgePeers(q: Queryable, peers: readonly PeerRow[], now: string): Promise<JudgedPeer[]> {
   if (peers.length === 0) return [];
   const userIds = [...new Set(peers.map((peer) => peer.user_id))];
-  const users = new Map((await listUsersByIds(q, userIds)).map((user) => [user.id, user]));
-  const periods = Map.groupBy(await listPeriodsForUsers(q, userIds), (period) => period.user_id);
+  const owners = await loadOwners(q, userIds, now);
   const ranks = deviceRanks(await listDevicesOfUsers(q, userIds));
-  const subscriptions = new Map(
-    userIds.map((userId) => [userId, subscriptionAt(foldPeriods(periods.get(userId) ?? []), now)]),
-  );
   return peers.map((peer) => {
-    const user = users.get(peer.user_id);
-    const subscription = subscriptions.get(peer.user_id);
-    if (user === undefined || subscription === undefined) throw new Error(`peer ${peer.id} has no owner`);
-    const { deactivated_at } = peer;
-    const access = peerAccess({ user, subscription, deactivated_at, rank: ranks.get(peer.id) ?? 0 });
-    return { peer, access, state: peerState(peer, access), expiresAt: accessEnd(subscription) };
+    const owner = owners.get(peer.user_id);
+    if (owner === undefined) throw new Error(`peer ${peer.id} has no owner`);
+    return judge(peer, owner, ranks.get(peer.id) ?? 0);
   });
 }
 
 export async function judgePeer(q: Queryable, peer: PeerRow, now: string): Promise<JudgedPeer> {
   const [judged] = await judgePeers(q, [peer], now);
   return judged as JudgedPeer;
+}
+
+async function loadOwners(q: Queryable, userIds: readonly number[], now: string): Promise<ReadonlyMap<number, Owner>> {
+  const periods = Map.groupBy(await listPeriodsWithDisputes(q, userIds), (period) => period.user_id);
+  const users = await listUsersByIds(q, userIds);
+  return new Map(
+    users.map((user) => [
+      user.id,
+      { user, subscription: subscriptionAt(foldPeriods(periods.get(user.id) ?? []), now) },
+    ]),
+  );
+}
+
+function judge(peer: PeerRow, { user, subscription }: Owner, rank: number): JudgedPeer {
+  const disputed = (subscription.current?.disputed_at ?? null) !== null;
+  const access = peerAccess({ user, subscription, disputed, deactivated_at: peer.deactivated_at, rank });
+  return { peer, access, state: peerState(peer, access), expiresAt: accessEnd(subscription) };
 }
 
 function accessEnd({ status, access_until }: SubscriptionState): string | null {

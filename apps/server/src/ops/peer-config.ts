@@ -1,5 +1,6 @@
 import { findServer, type PeerRow } from '@vpn-api/db';
 import { parseAllowedIps, parseDnsList, printClientConfig } from '@vpn-api/wg';
+import type { SealContext } from '../crypto/secret-box.ts';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 
@@ -14,7 +15,8 @@ export async function peerConfigText(
 ): Promise<string> {
   const server = await findServer(store, peer.server_id);
   if (server?.public_key == null || server.endpoint === null) throw new DomainError('config_not_found');
-  const unseal = (column: string, text: string | null) => (text === null ? null : secretBox.open({ column, rowId: peer.id }, text));
+  const unseal = (column: SealContext['column'], text: string | null) =>
+    text === null ? null : secretBox.open({ column, rowId: peer.id }, text);
   const privateKey = unseal('peers.private_key', peer.private_key_sealed);
   if (privateKey === null && !template) throw new DomainError('private_key_not_stored');
   return printClientConfig({

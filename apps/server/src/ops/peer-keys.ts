@@ -1,4 +1,4 @@
-import { generateKeyPair, generatePresharedKey, KeyError, parsePublicKey, type PublicKey } from '@vpn-api/wg';
+import { generateKeyPair, generatePresharedKey, KeyError, type PublicKey, parsePublicKey } from '@vpn-api/wg';
 import type { Config } from '../config/config.ts';
 import { DomainError, invalidField } from '../domain/errors.ts';
 

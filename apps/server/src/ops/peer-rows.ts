@@ -1,5 +1,14 @@
-import { insertHostPeer, isPublicKeyTaken, isUniqueViolation, type PeerRow, type ServerRow, type Tx, updatePeer } from '@vpn-api/db';
+import {
+  insertHostPeer,
+  isPublicKeyTaken,
+  isUniqueViolation,
+  type PeerRow,
+  type ServerRow,
+  type Tx,
+  updatePeer,
+} from '@vpn-api/db';
 import { peerAddresses } from '@vpn-api/wg/address';
+import type { SealContext } from '../crypto/secret-box.ts';
 import { addressPools } from '../domain/address.ts';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
@@ -13,7 +22,7 @@ export function addressColumns(server: ServerRow, index: number) {
 }
 
 /**
- * Refuses a key of a live peer, one that a host may still hold, and a server's own.
+ * Refuses a key of a live peer, one that a host may still hold, a foreign one and a server's own.
  * @throws DomainError `key_conflict`
  */
 export async function assertKeyFree(tx: Tx, publicKey: string): Promise<void> {
@@ -30,25 +39,32 @@ interface KeyStep {
  * Writes a peer's keys, and that the public one is ours on the host before anybody tries to put it there.
  * @throws DomainError `key_conflict`
  */
-export async function storeKeys(deps: Pick<Services, 'secretBox'>, tx: Tx, { peer, keys, now }: KeyStep): Promise<PeerRow> {
+export async function storeKeys(
+  deps: Pick<Services, 'secretBox'>,
+  tx: Tx,
+  { peer, keys, now }: KeyStep,
+): Promise<PeerRow> {
   const columns = { public_key: keys.publicKey, key_origin: keys.origin, submitted_key: keys.submitted };
   const updated = await updatePeer(tx, peer.id, { ...columns, ...sealedKeys(deps, peer.id, keys) });
-  const hostPeer = await claimOnHost(tx, { ...peer, public_key: keys.publicKey }, now);
-  if (updated === undefined || !hostPeer) throw new DomainError('key_conflict');
+  await claimOnHost(tx, updated, now);
   return updated;
 }
 
-/** False when the host still holds the key for another peer. */
-export async function claimOnHost(tx: Tx, peer: PeerRow, now: string): Promise<boolean> {
-  if (peer.public_key === null || peer.address_index === null) return true;
+/**
+ * Writes down that the peer's key is ours on its host, with the address it is to have there.
+ * @throws DomainError `key_conflict` when the host still holds the key for another peer
+ */
+export async function claimOnHost(tx: Tx, peer: PeerRow, now: string): Promise<void> {
+  if (peer.public_key === null || peer.address_index === null) return;
   const { server_id, public_key, address_index } = peer;
   const row = { server_id, public_key, address_index, peer_id: peer.id, created_at: now };
-  return (await insertHostPeer(tx, row)) !== undefined;
+  if ((await insertHostPeer(tx, row)) === undefined) throw new DomainError('key_conflict');
 }
 
 /** Seals the secret halves for the row they belong to; its id is part of what is authenticated. */
 function sealedKeys({ secretBox }: Pick<Services, 'secretBox'>, rowId: number, { privateKey, presharedKey }: PeerKeys) {
-  const seal = (column: string, text: string | null) => (text === null ? null : secretBox.seal({ column, rowId }, text));
+  const seal = (column: SealContext['column'], text: string | null) =>
+    text === null ? null : secretBox.seal({ column, rowId }, text);
   return {
     private_key_sealed: seal('peers.private_key', privateKey),
     preshared_key_sealed: seal('peers.preshared_key', presharedKey),
@@ -57,5 +73,6 @@ function sealedKeys({ secretBox }: Pick<Services, 'secretBox'>, rowId: number, {
 
 /** Names the refusal behind a clash that two callers at once can still run into. */
 export function asKeyConflict(error: unknown): unknown {
-  return isUniqueViolation(error)?.includes('key') ? new DomainError('key_conflict', { cause: error }) : error;
+  const isClash = isUniqueViolation(error) === 'peers(public_key)';
+  return isClash ? new DomainError('key_conflict', { cause: error }) : error;
 }

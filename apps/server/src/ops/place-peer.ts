@@ -1,11 +1,14 @@
 import {
+  countPeers,
   findHighestAddress,
+  findServer,
   isAddressTaken,
   listAddressGaps,
   listForeignPeers,
   listServerLoads,
   listServers,
   lockServer,
+  releaseRestedAddresses,
   type ServerRow,
   type Tx,
 } from '@vpn-api/db';
@@ -18,12 +21,17 @@ import {
   requestedAddressIndex,
 } from '../domain/address.ts';
 import { DomainError } from '../domain/errors.ts';
-import { addSeconds } from '../domain/instant.ts';
+import { addSeconds, type Instant } from '../domain/instant.ts';
 
 export interface Placement {
   readonly serverId?: number | null | undefined;
   readonly region?: string | null | undefined;
 }
+
+/** More servers than anybody runs from one database. */
+const MAX_SERVERS = 10_000;
+/** How soon a caller may ask again for a place: addresses come back all the time. */
+const RETRY_SECONDS = 60;
 
 /**
  * Picks a server and a free address on it. The server's row is locked, so that two callers never pick the same address.
@@ -32,66 +40,74 @@ export interface Placement {
 export async function placePeer(
   tx: Tx,
   placement: Placement,
-  now: string,
+  now: Instant,
 ): Promise<{ server: ServerRow; index: number }> {
   for (const { id } of await candidatesFor(tx, placement)) {
     const server = await lockServer(tx, id);
-    if (server === undefined) continue;
+    if (server === undefined || !(await hasRoom(tx, server))) continue;
     const index = await freeIndex(tx, server, now);
     if (index !== undefined) return { server, index };
   }
-  throw new DomainError('no_capacity', { retryAfterSeconds: 60 });
+  throw new DomainError('no_capacity', { retryAfterSeconds: RETRY_SECONDS });
 }
 
-type LoadedServer = ServerRow & { readonly peers: number };
-
-/** Least loaded first, by peers for its weight; a named server is taken even while it drains. */
-async function candidatesFor(tx: Tx, { serverId, region }: Placement): Promise<readonly LoadedServer[]> {
-  const peers = new Map((await listServerLoads(tx)).map((load) => [load.server_id, load.peers]));
-  const servers = (await listServers(tx)).map((server) => ({ ...server, peers: peers.get(server.id) ?? 0 }));
+/** A named server is taken even while it drains. */
+async function candidatesFor(tx: Tx, { serverId, region }: Placement): Promise<readonly ServerRow[]> {
   if (serverId != null) {
-    const named = servers.filter((server) => server.id === serverId);
-    if (named.length === 0) throw new DomainError('server_not_found');
-    return named.filter(hasRoom);
+    const named = await findServer(tx, serverId);
+    if (named === undefined) throw new DomainError('server_not_found');
+    return [named];
   }
-  return servers
-    .filter((server) => (region == null || server.region === region) && server.draining_at === null && hasRoom(server))
-    .toSorted((a, b) => load(a) - load(b) || a.id - b.id);
+  const servers = await listServers(tx, { region: region ?? undefined }, { limit: MAX_SERVERS });
+  return leastLoadedFirst(
+    tx,
+    servers.filter((server) => server.draining_at === null),
+  );
 }
 
-function hasRoom({ peers, capacity }: LoadedServer): boolean {
-  return capacity === null || peers < capacity;
+/** By peers for their weight. Counting takes as long as there are peers, so not where there is no choice. */
+async function leastLoadedFirst(tx: Tx, servers: readonly ServerRow[]): Promise<readonly ServerRow[]> {
+  if (servers.length < 2) return servers;
+  const peers = new Map((await listServerLoads(tx)).map((load) => [load.server_id, load.peers]));
+  const load = ({ id, weight }: ServerRow) => (weight === 0 ? Number.MAX_VALUE : (peers.get(id) ?? 0) / weight);
+  return servers.toSorted((a, b) => load(a) - load(b) || a.id - b.id);
 }
 
-function load({ peers, weight }: LoadedServer): number {
-  return weight === 0 ? Number.POSITIVE_INFINITY : peers / weight;
+async function hasRoom(tx: Tx, { id, capacity }: ServerRow): Promise<boolean> {
+  return capacity === null || (await countPeers(tx, { serverId: id })) < capacity;
 }
 
-/** Two look-ups while the pool has room above; the gaps are read only once its top is reached. */
-async function freeIndex(tx: Tx, server: ServerRow, now: string): Promise<number | undefined> {
-  const { pools, foreign, query } = await addressSpace(tx, server, now);
+/** More gaps than the foreign ranges in a pool can ever cover. */
+const MAX_GAPS = 10_000;
+
+/** A free place in the server's pools; undefined when they are full. The caller holds the server's lock. */
+export async function freeIndex(tx: Tx, server: ServerRow, now: Instant): Promise<number | undefined> {
+  const { query, pools, foreign } = await addressSpace(tx, server, now);
   const above = chooseIndexAbove(pools, await findHighestAddress(tx, query), foreign);
   if (above !== undefined) return above;
+  await releaseRestedAddresses(tx, query.restingSince);
   const gaps = await listAddressGaps(tx, query, { first: FIRST_PEER_INDEX, limit: MAX_GAPS });
   return chooseIndexInGaps(pools, gaps, foreign);
 }
 
 /**
- * The place of an address that an admin asks for, `10.8.0.14` or `10.8.0.14/32`. The caller holds the server's lock.
+ * The place of an address that somebody asks for, `10.8.0.14` or `10.8.0.14/32`. The caller holds the server's lock.
  * @throws DomainError `address_conflict` when it is not in the pool or not free
  */
-export async function namedIndex(tx: Tx, server: ServerRow, address: string, now: string): Promise<number> {
-  const { pools, foreign, query } = await addressSpace(tx, server, now);
+export async function namedIndex(
+  tx: Tx,
+  server: ServerRow,
+  { address, now }: { readonly address: string; readonly now: Instant },
+): Promise<number> {
+  const { query, pools, foreign } = await addressSpace(tx, server, now);
+  await releaseRestedAddresses(tx, query.restingSince);
   const index = requestedAddressIndex(address, { pools, taken: [], foreign });
   if (index === undefined || (await isAddressTaken(tx, query, index))) throw new DomainError('address_conflict');
   return index;
 }
 
-/** More gaps than a pool of this size can have in practice; a smaller bound would call a free address taken. */
-const MAX_GAPS = 10_000;
-
-async function addressSpace(tx: Tx, server: ServerRow, now: string) {
+async function addressSpace(tx: Tx, server: ServerRow, now: Instant) {
   const foreign = (await listForeignPeers(tx, server.id)).flatMap((peer) => peer.allowed_ips.split(', '));
   const query = { serverId: server.id, restingSince: addSeconds(now, -ADDRESS_REST_SECONDS) };
-  return { pools: addressPools(server), foreign, query };
+  return { query, pools: addressPools(server), foreign };
 }

@@ -1,7 +1,15 @@
 import { type Queryable, type ServerRow, type ServerSnapshot, snapshotForServer } from '@vpn-api/db';
-import type { ObservedPeer, PeerDiff, PresharedKey } from '@vpn-api/wg';
+import type { ObservedPeer, PeerChange, PeerDiff, PresharedKey } from '@vpn-api/wg';
 import { diffPeers } from '@vpn-api/wg/diff';
-import { type DesiredState, desiredPeers, isScheduledSuspension, mustBrake, type PeerWish } from '../domain/peer.ts';
+import {
+  type AccessReason,
+  type BrakeCounts,
+  type DesiredState,
+  desiredPeers,
+  isScheduledSuspension,
+  mustBrake,
+  type PeerWish,
+} from '../domain/peer.ts';
 import type { Services } from '../services.ts';
 
 /** What the rows want of one server, read in one go. */
@@ -30,8 +38,8 @@ export interface ServerPlan {
   readonly wishes: ServerWishes;
   readonly observed: readonly ObservedPeer[];
   readonly diff: PeerDiff;
-  /** Why the plan must not be carried out without a person; undefined when it may. */
-  readonly brake: string | undefined;
+  /** Set when the plan must not be carried out without a person. */
+  readonly brake: BrakeCounts | undefined;
 }
 
 export function planServer(
@@ -48,22 +56,45 @@ export function planServer(
   };
   const wanted = desired.wishes.map((wish) => ({ ...wish, presharedKey: presharedKey(wish) }));
   const diff = diffPeers({ desired: wanted, observed, ours: desired.ours, ourTags: desired.ourTags });
-  return { wishes, observed, diff, brake: brakeReason(wishes, observed, diff) };
+  const counts = brakeCounts(wishes, observed, diff);
+  return { wishes, observed, diff, brake: mustBrake(counts) ? counts : undefined };
 }
 
 /**
- * Expiry takes peers away every day, and so does an owner who removes a device. A mistake in our rows, or a wrong
- * database, takes many at once for no such reason.
+ * Expiry takes peers away every day, and so do owners who remove a device or change its key. A mistake in our rows, or a
+ * wrong database, takes many at once for no such reason.
  */
-function brakeReason({ desired, snapshot }: ServerWishes, observed: readonly ObservedPeer[], diff: PeerDiff) {
-  const wishByKey = new Map(desired.wishes.map((wish) => [wish.publicKey, wish]));
-  const retired = new Set(snapshot.hostPeers.filter((row) => row.retired_at !== null).map((row) => row.public_key));
-  const unscheduled = diff.changes.filter((change) => {
-    if (change.type === 'set') return false;
-    const wish = wishByKey.get(change.publicKey);
-    return !isScheduledSuspension(wish?.reason ?? null) && !retired.has(change.publicKey);
-  }).length;
-  const present = observed.filter((peer) => peer.enabled && desired.ours.has(peer.publicKey)).length;
-  if (!mustBrake({ unscheduled, present })) return undefined;
-  return `would take ${unscheduled} of ${present} peers off the host`;
+function brakeCounts(
+  { desired, snapshot }: ServerWishes,
+  observed: readonly ObservedPeer[],
+  { changes }: PeerDiff,
+): BrakeCounts {
+  const reasons = new Map<string | null, AccessReason | null>(
+    desired.wishes.map((wish) => [wish.publicKey, wish.reason]),
+  );
+  const retired = new Set<string>(
+    snapshot.hostPeers.filter((row) => row.retired_at !== null).map((row) => row.public_key),
+  );
+  const isUnscheduled = ({ type, publicKey }: PeerChange) =>
+    type !== 'set' && !isScheduledSuspension(reasons.get(publicKey) ?? null) && !retired.has(publicKey ?? '');
+  return {
+    unscheduled: changes.filter(isUnscheduled).length,
+    present: observed.filter((peer) => peer.enabled && desired.ours.has(peer.publicKey)).length,
+  };
+}
+
+/** The brake as its server's row says it; null when nothing waits for a person. */
+export function brakeText(brake: BrakeCounts | undefined, held: 'planned' | 'braked' | undefined): string | null {
+  if (brake === undefined || held === undefined) return null;
+  const text = `would take ${brake.unscheduled} of ${brake.present} peers off the host`;
+  return held === 'planned' ? `seen while observed: ${text}` : text;
+}
+
+/**
+ * Whoever switches a server from `observe` to `apply` agrees to the plan that he was shown, and to no larger one. This is
+ * how a person lets the brake go: observe, look, apply.
+ */
+export function isAgreed(brake: BrakeCounts, { brake_reason: shown }: Pick<ServerRow, 'brake_reason'>): boolean {
+  const count = /^seen while observed: would take (\d+) /.exec(shown ?? '')?.[1];
+  return count !== undefined && brake.unscheduled <= Number(count);
 }

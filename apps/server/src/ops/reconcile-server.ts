@@ -1,112 +1,153 @@
-import {
-  claimLease,
-  findServer,
-  holdsLease,
-  type Lease,
-  markGone,
-  recordApplied,
-  recordFailed,
-  recordServerFailed,
-  recordServerSeen,
-  recordTraffic,
-  releaseLease,
-  replaceForeignPeers,
-  type ServerRow,
-} from '@vpn-api/db';
+import { findServer, type Lease, recordServerFailed, type ServerRow } from '@vpn-api/db';
 import { type ChangeResult, DriverError, type PeerChange, type WgDriver } from '@vpn-api/wg';
-import { backoffSeconds } from '../domain/backoff.ts';
-import { addSeconds, type Instant } from '../domain/instant.ts';
-import type { PeerWish } from '../domain/peer.ts';
+import { BACKOFF_CAP_SECONDS, backoffSeconds } from '../domain/backoff.ts';
+import { addSeconds, type Instant, minInstant } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
-import { planServer, type ServerPlan, wishesForServer } from './plan-server.ts';
+import { learnFromHost } from './env-server.ts';
+import { isAgreed, planServer, type ServerPlan, wishesForServer } from './plan-server.ts';
+import { readdressPeer } from './readdress-peer.ts';
+import { random01, recordPass } from './record-pass.ts';
+import { withServerLease } from './server-lease.ts';
 
-export type ReconcileDeps = Pick<Services, 'store' | 'clock' | 'random' | 'secretBox' | 'log' | 'metrics' | 'installId'> & {
+export type ReconcileDeps = Pick<
+  Services,
+  'store' | 'clock' | 'random' | 'secretBox' | 'log' | 'metrics' | 'installId' | 'config'
+> & {
   /** Names this run of this process in leases. */
   readonly instanceId: string;
   readonly driverFor: (server: ServerRow) => WgDriver;
 };
 
-/** Longer than the two time-outs below together: a lease that ended in mid-change would let a second writer in. */
-const LEASE_SECONDS = 45;
 const LIST_TIMEOUT_MS = 10_000;
 const APPLY_TIMEOUT_MS = 25_000;
 /** How soon a server that another process works on is tried again. */
 const BUSY_SECONDS = 0.5;
 
 export interface Pass {
-  /** `waiting`: the host failed and its back-off is not over. `planned`: it is only observed. */
-  readonly outcome: 'busy' | 'waiting' | 'planned' | 'braked' | 'applied' | 'failed';
+  /**
+   * `busy`: another process works on the host. `waiting`: it failed and its back-off is not over. `planned`: it is only
+   * observed. `braked`: the plan waits for a person. `stopped`: we were told to end.
+   */
+  readonly outcome: 'busy' | 'waiting' | 'planned' | 'braked' | 'applied' | 'failed' | 'stopped';
   /** Changes planned, or made. */
   readonly changes: number;
-  /** When time alone, or a back-off, asks for the next pass; null when nothing does. */
+  /** When time alone, or something undone, asks for the next pass; null when nothing does. */
   readonly nextAt: Instant | null;
+}
+
+export interface PassOptions {
+  /** Ends the pass early. What it did is seen by the next one. */
+  readonly signal: AbortSignal;
+  /** A person has seen the plan: the brake is off for this pass. */
+  readonly approved?: boolean;
 }
 
 /**
  * One compare of a host with what is paid: list, diff, change, record. Holds the server's lease, and no transaction while
  * the host is asked. Every step may be repeated: what a crash leaves half done is seen by the next list.
+ *
+ * A failing host is recorded, not thrown.
  */
-export async function reconcileServer(deps: ReconcileDeps, serverId: number, stop: AbortSignal): Promise<Pass> {
-  const now = deps.clock.now();
+export async function reconcileServer(deps: ReconcileDeps, serverId: number, options: PassOptions): Promise<Pass> {
   const server = await findServer(deps.store, serverId);
   if (server === undefined) return { outcome: 'waiting', changes: 0, nextAt: null };
-  if (server.next_attempt_at !== null && server.next_attempt_at > now) {
-    return { outcome: 'waiting', changes: 0, nextAt: server.next_attempt_at as Instant };
-  }
-  const until = addSeconds(now, LEASE_SECONDS);
-  const token = await claimLease(deps.store, { serverId, owner: deps.instanceId, now, until });
-  if (token === undefined) return { outcome: 'busy', changes: 0, nextAt: addSeconds(now, BUSY_SECONDS) };
-  const lease = { serverId, token };
-  try {
-    return await measuredPass(deps, { server, lease, stop });
-  } finally {
-    await releaseLease(deps.store, lease);
-  }
+  const waitsUntil = backoffEnd(server, deps.clock.now());
+  if (waitsUntil !== undefined) return { outcome: 'waiting', changes: 0, nextAt: waitsUntil };
+  const pass = await withServerLease(deps, { serverId, owner: deps.instanceId }, (lease, lost) =>
+    measuredPass(deps, { server, lease, ...options, signal: AbortSignal.any([options.signal, lost]) }),
+  );
+  return pass ?? { outcome: 'busy', changes: 0, nextAt: addSeconds(deps.clock.now(), BUSY_SECONDS) };
 }
 
-interface PassInput {
+/** An end further away than any back-off is from a future that the clock has left again. */
+function backoffEnd({ next_attempt_at: end }: ServerRow, now: Instant): Instant | undefined {
+  if (end === null || end <= now || end > addSeconds(now, BACKOFF_CAP_SECONDS)) return undefined;
+  return end as Instant;
+}
+
+interface PassInput extends PassOptions {
   readonly server: ServerRow;
   readonly lease: Lease;
-  readonly stop: AbortSignal;
 }
 
 async function measuredPass(deps: ReconcileDeps, input: PassInput): Promise<Pass> {
-  const stop = deps.metrics.startReconcile(input.server.name);
+  const stopTimer = deps.metrics.startReconcile(input.server.name);
   try {
-    const { pass, changes } = await comparePass(deps, input);
-    stop({ result: pass.outcome === 'braked' ? 'braked' : 'ok', changes });
+    const { pass, made } = await comparePass(deps, input);
+    stopTimer({ result: pass.outcome === 'braked' ? 'braked' : 'ok', changes: countByType(made) });
     return pass;
   } catch (error) {
-    stop({ result: 'failed' });
-    if (!(error instanceof DriverError) || input.stop.aborted) throw error;
-    return failedPass(deps, input, error);
+    stopTimer({ result: 'failed' });
+    if (!(error instanceof DriverError)) throw error;
+    return input.signal.aborted ? { outcome: 'stopped', changes: 0, nextAt: null } : failedPass(deps, input, error);
   }
 }
 
-async function comparePass(deps: ReconcileDeps, { server, lease, stop }: PassInput) {
-  const driver = deps.driverFor(server);
-  const observed = await driver.list(withTimeout(stop, LIST_TIMEOUT_MS));
-  // Read after the list: a peer that was made meanwhile is set at worst twice, and never taken for foreign.
-  const now = deps.clock.now();
-  const wishes = await wishesForServer(deps.store, { serverId: server.id, installId: deps.installId, now });
-  const plan = planServer(deps, wishes, observed);
-  const held = holdReason(plan);
-  const made = held === undefined ? plan.diff.changes : [];
-  const results = made.length === 0 ? [] : await driver.apply(made, withTimeout(stop, APPLY_TIMEOUT_MS));
-  const outcome = { plan, results, held };
-  await recordPass(deps, lease, outcome);
-  const pass: Pass = { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt: nextPassAt(deps, outcome) };
-  return { pass, changes: countByType(made) };
+interface Compared {
+  readonly pass: Pass;
+  readonly made: readonly PeerChange[];
 }
 
-function withTimeout(stop: AbortSignal, milliseconds: number): AbortSignal {
-  return AbortSignal.any([stop, AbortSignal.timeout(milliseconds)]);
+async function comparePass(deps: ReconcileDeps, { server, lease, signal, approved }: PassInput): Promise<Compared> {
+  const driver = deps.driverFor(server);
+  const observed = await driver.list(withTimeout(signal, LIST_TIMEOUT_MS));
+  if (server.driver !== 'none')
+    await learnFromHost(deps, server, { driver, signal: withTimeout(signal, LIST_TIMEOUT_MS) });
+  // Read after the list: a peer that was made meanwhile is set at worst twice, and never taken for foreign.
+  const { installId } = deps;
+  const wishes = await wishesForServer(deps.store, { serverId: server.id, installId, now: deps.clock.now() });
+  const plan = planServer(deps, wishes, observed);
+  const held = holdReason(plan, approved);
+  if (held === 'braked') warnOfBrake(deps, plan);
+  const made = held === undefined ? plan.diff.changes : [];
+  const results = await applyChanges(driver, made, signal);
+  const retryAt = await recordPass(deps, lease, { plan, results, held });
+  const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));
+  const nextAt = hasMoved ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
+  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, made };
+}
+
+function withTimeout(signal: AbortSignal, milliseconds: number): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
+}
+
+async function applyChanges(
+  driver: WgDriver,
+  changes: readonly PeerChange[],
+  signal: AbortSignal,
+): Promise<readonly ChangeResult[]> {
+  return changes.length === 0 ? [] : driver.apply(changes, withTimeout(signal, APPLY_TIMEOUT_MS));
 }
 
 /** A host in `observe` mode is only looked at; a braked one waits for a person. */
-function holdReason({ wishes, brake }: ServerPlan): 'planned' | 'braked' | undefined {
-  if (wishes.server.mode === 'observe') return 'planned';
-  return brake === undefined ? undefined : 'braked';
+function holdReason(plan: ServerPlan, approved = false): 'planned' | 'braked' | undefined {
+  const { server } = plan.wishes;
+  if (server.mode === 'observe') return 'planned';
+  if (plan.brake === undefined || approved || isAgreed(plan.brake, server)) return undefined;
+  return 'braked';
+}
+
+/** Once, and not again every minute until somebody comes. */
+function warnOfBrake({ log }: ReconcileDeps, { wishes: { server }, brake }: ServerPlan): void {
+  if (server.brake_reason === null) log.warn({ server: server.name, ...brake }, 'a plan waits for a person');
+}
+
+/** An address that turned out to be somebody else's on the host is never taken over: the peer gets a new one. */
+async function giveNewAddresses(deps: ReconcileDeps, { wishes, diff }: ServerPlan): Promise<boolean> {
+  const foreignKeys = new Set<string | null>(diff.foreign.map((peer) => peer.publicKey));
+  const peerIds = new Map(wishes.desired.wishes.map((wish) => [wish.tag, wish.peerId]));
+  let hasMoved = false;
+  for (const { kind, tag, address, heldBy } of diff.conflicts) {
+    const peerId = peerIds.get(tag);
+    if (kind !== 'address_conflict' || address === undefined || peerId === undefined || !foreignKeys.has(heldBy))
+      continue;
+    hasMoved = (await readdressPeer(deps, { peerId, address })) || hasMoved;
+  }
+  return hasMoved;
+}
+
+function earlier(a: Instant | null, b: Instant | null): Instant | null {
+  return a === null || b === null ? (a ?? b) : minInstant(a, b);
 }
 
 function countByType(changes: readonly PeerChange[]): Record<string, number> {
@@ -115,120 +156,10 @@ function countByType(changes: readonly PeerChange[]): Record<string, number> {
   return counts;
 }
 
-interface Outcome {
-  readonly plan: ServerPlan;
-  readonly results: readonly ChangeResult[];
-  readonly held: 'planned' | 'braked' | undefined;
-}
-
-/** The host did not do all of it: again soon. The loop's own interval is for everything else. */
-function nextPassAt(deps: ReconcileDeps, { plan, results }: Outcome): Instant | null {
-  const { nextChangeAt } = plan.wishes.desired;
-  if (results.every(({ outcome }) => outcome === 'applied')) return nextChangeAt;
-  const retryAt = addSeconds(deps.clock.now(), backoffSeconds(1, random01(deps)));
-  return nextChangeAt !== null && nextChangeAt < retryAt ? nextChangeAt : retryAt;
-}
-
-/** Writes what the pass found and did, unless the lease was lost meanwhile: another process knows better then. */
-async function recordPass(deps: ReconcileDeps, lease: Lease, outcome: Outcome): Promise<void> {
-  const { plan, held } = outcome;
-  const at = deps.clock.now();
-  const undone = undoneWishes(outcome);
-  const foreign = plan.diff.foreign.map((peer) => ({
-    public_key: peer.publicKey,
-    allowed_ips: peer.allowedIps.join(', '),
-  }));
-  await deps.store.transaction(async (tx) => {
-    if (!(await holdsLease(tx, lease))) return;
-    await recordApplied(tx, appliedPeers(plan, undone), at);
-    if (held === undefined) await recordFailed(tx, failedPeers(plan, undone, at));
-    await markGone(tx, goneHostPeers(plan, undone), at);
-    await recordTraffic(tx, trafficOf(plan));
-    await replaceForeignPeers(tx, { serverId: lease.serverId, peers: foreign, at });
-    await recordServerSeen(tx, lease, {
-      at,
-      pendingChanges: held === undefined ? undone.size : plan.diff.changes.length,
-      brakeReason: held === 'braked' ? (plan.brake ?? null) : null,
-    });
-  });
-}
-
-/** Wishes that did not come true, by key or name, with what was in the way. */
-function undoneWishes({ plan, results, held }: Outcome): ReadonlyMap<string, string> {
-  const undone = new Map<string, string>();
-  plan.diff.changes.forEach((change, index) => {
-    const problem = held ?? problemOf(results[index]);
-    if (problem !== undefined) undone.set(nameOf(change), problem);
-  });
-  for (const conflict of plan.diff.conflicts) undone.set(nameOf(conflict), conflict.kind);
-  return undone;
-}
-
-function problemOf(result: ChangeResult | undefined): string | undefined {
-  if (result === undefined) return 'the host did not answer';
-  return result.outcome === 'applied' ? undefined : result.message;
-}
-
-function nameOf({ publicKey, tag }: { readonly publicKey: string | null; readonly tag: string | null }): string {
-  return publicKey ?? tag ?? '';
-}
-
-/** Live peers that are as wanted and are not yet recorded so. */
-function appliedPeers({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>) {
-  const peers = new Map(wishes.snapshot.peers.map((peer) => [peer.id, peer]));
-  return wishes.desired.wishes.flatMap((wish) => {
-    const peer = peers.get(wish.peerId);
-    if (peer === undefined || undone.has(nameOf(wish))) return [];
-    const state = appliedState(wish, peer.removed_at !== null);
-    const isKnown =
-      peer.applied_state === state && peer.applied_version === peer.wanted_version && peer.last_error === null;
-    return state === undefined || isKnown ? [] : [{ id: peer.id, version: peer.wanted_version, state }];
-  });
-}
-
-/** A tombstone says something about its peer only when the peer itself is removed; else it is an old key's. */
-function appliedState({ state }: PeerWish, isRemoved: boolean) {
-  if (state !== 'absent') return state;
-  return isRemoved ? ('absent' as const) : undefined;
-}
-
-function failedPeers({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>, now: Instant) {
-  const versions = new Map(wishes.snapshot.peers.map((peer) => [peer.id, peer.wanted_version]));
-  return wishes.desired.wishes.flatMap((wish) => {
-    const error = undone.get(nameOf(wish));
-    const version = versions.get(wish.peerId);
-    if (error === undefined || version === undefined) return [];
-    return [{ id: wish.peerId, version, error, nextAttemptAt: now }];
-  });
-}
-
-/** Tombstones whose key the host no longer shows. */
-function goneHostPeers({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>): number[] {
-  const absent = new Set(wishes.desired.wishes.flatMap((wish) => (wish.state === 'absent' ? [wish.publicKey] : [])));
-  return wishes.snapshot.hostPeers
-    .filter((row) => row.gone_at === null && absent.has(row.public_key as PeerWish['publicKey']))
-    .filter((row) => !undone.has(row.public_key))
-    .map((row) => row.id);
-}
-
-function trafficOf({ wishes, observed }: ServerPlan) {
-  const peers = new Map(wishes.snapshot.peers.map((peer) => [peer.public_key, peer]));
-  return observed.flatMap(({ publicKey, lastHandshakeAt, rxBytes, txBytes }) => {
-    const peer = peers.get(publicKey);
-    if (peer === undefined || (peer.rx_bytes === rxBytes && peer.tx_bytes === txBytes)) return [];
-    return [{ id: peer.id, lastHandshakeAt, rxBytes, txBytes }];
-  });
-}
-
 async function failedPass(deps: ReconcileDeps, { server, lease }: PassInput, error: DriverError): Promise<Pass> {
   const at = deps.clock.now();
   const nextAttemptAt = addSeconds(at, backoffSeconds(server.attempts + 1, random01(deps)));
   await recordServerFailed(deps.store, lease, { at, error: `${error.code}: ${error.message}`, nextAttemptAt });
   deps.log.warn({ server: server.name, code: error.code, err: error }, 'the host could not be compared');
   return { outcome: 'failed', changes: 0, nextAt: nextAttemptAt };
-}
-
-function random01({ random }: Pick<Services, 'random'>): number {
-  const [high = 0, low = 0] = random.bytes(2);
-  return (high * 256 + low) / 65_536;
 }

@@ -1,6 +1,6 @@
-import { retireHostPeers } from '@vpn-api/db';
+import { changePeer, retireHostPeers } from '@vpn-api/db';
 import type { Services } from '../services.ts';
-import { changePeer, type PeerRequest, wantOnHost } from './change-peer.ts';
+import { changeOwnedPeer, type PeerRequest } from './change-owned-peer.ts';
 
 /**
  * Takes a device away. Its key leaves a tombstone until the host confirms, and its address rests after that.
@@ -11,11 +11,11 @@ export async function removePeer(
   request: PeerRequest,
 ): Promise<void> {
   const now = deps.clock.now();
-  await changePeer(deps, request, {
+  await changeOwnedPeer(deps, request, {
     action: 'peer.remove',
     apply: async (tx, peer) => {
       await retireHostPeers(tx, peer.id, { at: now });
-      await wantOnHost(tx, peer, { removed_at: now }, now);
+      await changePeer(tx, peer.id, { removed_at: now, at: now });
     },
   });
 }

@@ -1,9 +1,9 @@
-import { retireHostPeers, type Tx } from '@vpn-api/db';
+import { changePeer, type PeerRow, retireHostPeers, type Tx } from '@vpn-api/db';
 import type { Services } from '../services.ts';
-import { changePeer, type PeerRequest, wantOnHost } from './change-peer.ts';
+import { changeOwnedPeer, type PeerRequest } from './change-owned-peer.ts';
 import type { CreatedPeer } from './create-peer.ts';
 import { judgePeer } from './peer-access.ts';
-import { chooseKeys } from './peer-keys.ts';
+import { chooseKeys, type PeerKeys } from './peer-keys.ts';
 import { asKeyConflict, assertKeyFree, storeKeys } from './peer-rows.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'reconciler' | 'secretBox' | 'config'>;
@@ -15,20 +15,17 @@ interface RotatePeer {
 
 /**
  * New keys on the same address. The old key leaves a tombstone, and is off the host once the reconciler has been there.
+ * The key that the peer has already, sent again, changes nothing.
  * @throws DomainError `peer_not_found`, `key_conflict`, `client_key_required`
  */
 export async function rotatePeer(deps: Deps, request: PeerRequest, rotate: RotatePeer): Promise<CreatedPeer> {
-  const now = deps.clock.now();
   const keys = chooseKeys(deps.config, rotate.publicKey);
   try {
-    return await changePeer(deps, request, {
+    return await changeOwnedPeer(deps, request, {
       action: 'peer.rotate',
       apply: async (tx, peer) => {
-        await assertKeyFree(tx, keys.publicKey);
-        await retireHostPeers(tx, peer.id, { at: now });
-        const wanted = await wantOnHost(tx, peer, { config_version: peer.config_version + 1 }, now);
-        const stored = await storeKeys(deps, tx, { peer: wanted, keys, now });
-        const rotated = { ...(await judgePeer(tx, stored, now)), privateKey: keys.privateKey };
+        const stored = peer.public_key === keys.publicKey ? peer : await replaceKeys(deps, tx, peer, keys);
+        const rotated = { ...(await judgePeer(tx, stored, deps.clock.now())), privateKey: keys.privateKey };
         await rotate.beforeCommit(tx, rotated);
         return rotated;
       },
@@ -36,4 +33,12 @@ export async function rotatePeer(deps: Deps, request: PeerRequest, rotate: Rotat
   } catch (error) {
     throw asKeyConflict(error);
   }
+}
+
+async function replaceKeys(deps: Deps, tx: Tx, peer: PeerRow, keys: PeerKeys): Promise<PeerRow> {
+  const now = deps.clock.now();
+  await assertKeyFree(tx, keys.publicKey);
+  await retireHostPeers(tx, peer.id, { at: now });
+  const wanted = await changePeer(tx, peer.id, { config_version: peer.config_version + 1, at: now });
+  return storeKeys(deps, tx, { peer: wanted, keys, now });
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { activatePeer, deactivatePeer } from '../../ops/update-peer.ts';
+import { activatePeer, deactivatePeer } from '../../ops/switch-peer.ts';
 import { id } from '../fields.ts';
 import { accountProcedure } from '../trpc.ts';
 import { peerRequest } from './find-visible.ts';
@@ -10,7 +10,13 @@ const input = z.strictObject({ peer_id: id });
 
 export const deactivatePeerProcedure = accountProcedure
   .meta({
-    openapi: { method: 'POST', path: '/vpn_peers/{peer_id}/deactivate', tags: ['peer'], summary: 'Switch a device off', protect: true },
+    openapi: {
+      method: 'POST',
+      path: '/vpn_peers/{peer_id}/deactivate',
+      tags: ['peer'],
+      summary: 'Switch a device off',
+      protect: true,
+    },
     scope: 'peers:write',
   })
   .input(input)
@@ -19,7 +25,13 @@ export const deactivatePeerProcedure = accountProcedure
 
 export const activatePeerProcedure = accountProcedure
   .meta({
-    openapi: { method: 'POST', path: '/vpn_peers/{peer_id}/activate', tags: ['peer'], summary: 'Switch a device on again', protect: true },
+    openapi: {
+      method: 'POST',
+      path: '/vpn_peers/{peer_id}/activate',
+      tags: ['peer'],
+      summary: 'Switch a device on again',
+      protect: true,
+    },
     scope: 'peers:write',
   })
   .input(input)

@@ -7,7 +7,13 @@ import { configSchema } from './schemas.ts';
 
 export const peerConfig = accountProcedure
   .meta({
-    openapi: { method: 'GET', path: '/vpn_peers/{peer_id}/config', tags: ['peer'], summary: 'The wg-quick file of a peer', protect: true },
+    openapi: {
+      method: 'GET',
+      path: '/vpn_peers/{peer_id}/config',
+      tags: ['peer'],
+      summary: 'The wg-quick file of a peer',
+      protect: true,
+    },
     scope: 'peers:read',
     rest: { produces: 'wg-quick' },
   })

@@ -7,7 +7,13 @@ import { createdPeerView } from './view.ts';
 
 export const createSelf = userProcedure
   .meta({
-    openapi: { method: 'POST', path: '/vpn_peers/self', tags: ['peer'], summary: 'Add a device of one’s own', protect: true },
+    openapi: {
+      method: 'POST',
+      path: '/vpn_peers/self',
+      tags: ['peer'],
+      summary: 'Add a device of one’s own',
+      protect: true,
+    },
     idempotent: true,
     rest: { legacyKeys: ['user_id', 'wg_ip', 'allowed_ips'] },
   })
@@ -18,6 +24,7 @@ export const createSelf = userProcedure
       const created = await createPeer(
         ctx.services,
         {
+          caller: ctx.caller,
           userId: ctx.caller.user.id,
           deviceName: input.device_name,
           publicKey: input.wg_public_key,

@@ -23,6 +23,7 @@ export const createPeerProcedure = accountProcedure
       const created = await createPeer(
         ctx.services,
         {
+          caller: ctx.caller,
           userId: targetUser(ctx.caller, input.user_id),
           deviceName: input.device_name,
           publicKey: input.wg_public_key,

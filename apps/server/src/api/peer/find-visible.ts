@@ -1,6 +1,6 @@
 import { findPeer, type PeerRow } from '@vpn-api/db';
 import { DomainError } from '../../domain/errors.ts';
-import type { PeerRequest } from '../../ops/change-peer.ts';
+import type { PeerRequest } from '../../ops/change-owned-peer.ts';
 import { type JudgedPeer, judgePeer } from '../../ops/peer-access.ts';
 import { type AccountActor, maySee } from '../actor.ts';
 import { auditOf } from '../audit-of.ts';
@@ -22,9 +22,5 @@ function isVisible(caller: AccountActor, peer: PeerRow): boolean {
 
 /** A change to a peer as the caller may ask for it. */
 export function peerRequest(ctx: Calling, peerId: number): PeerRequest {
-  return {
-    peerId,
-    maySee: (ownerId) => maySee(ctx.caller, ownerId),
-    source: ctx.caller.kind === 'user' ? undefined : auditOf(ctx),
-  };
+  return { peerId, caller: ctx.caller, source: ctx.caller.kind === 'user' ? undefined : auditOf(ctx) };
 }

@@ -9,7 +9,13 @@ const qrSchema = z.object({ content_type: z.enum(['image/svg+xml', 'image/png'])
 
 export const peerQr = accountProcedure
   .meta({
-    openapi: { method: 'GET', path: '/vpn_peers/{peer_id}/qr', tags: ['peer'], summary: 'The config as a QR code', protect: true },
+    openapi: {
+      method: 'GET',
+      path: '/vpn_peers/{peer_id}/qr',
+      tags: ['peer'],
+      summary: 'The config as a QR code',
+      protect: true,
+    },
     scope: 'peers:read',
     rest: { produces: 'qr' },
   })

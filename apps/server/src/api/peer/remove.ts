@@ -6,7 +6,13 @@ import { peerRequest } from './find-visible.ts';
 
 export const removePeerProcedure = accountProcedure
   .meta({
-    openapi: { method: 'DELETE', path: '/vpn_peers/{peer_id}', tags: ['peer'], summary: 'Take a device away', protect: true },
+    openapi: {
+      method: 'DELETE',
+      path: '/vpn_peers/{peer_id}',
+      tags: ['peer'],
+      summary: 'Take a device away',
+      protect: true,
+    },
     scope: 'peers:write',
   })
   .input(z.strictObject({ peer_id: id }))

@@ -9,7 +9,13 @@ import { createdPeerView } from './view.ts';
 
 export const rotatePeerProcedure = accountProcedure
   .meta({
-    openapi: { method: 'POST', path: '/vpn_peers/{peer_id}/rotate', tags: ['peer'], summary: 'Give a device new keys', protect: true },
+    openapi: {
+      method: 'POST',
+      path: '/vpn_peers/{peer_id}/rotate',
+      tags: ['peer'],
+      summary: 'Give a device new keys',
+      protect: true,
+    },
     scope: 'peers:write',
     idempotent: true,
   })

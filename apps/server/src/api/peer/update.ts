@@ -10,7 +10,13 @@ import { peerView } from './view.ts';
 
 export const updatePeerProcedure = accountProcedure
   .meta({
-    openapi: { method: 'PUT', path: '/vpn_peers/{peer_id}', tags: ['peer'], summary: 'Rename a device or change its routes', protect: true },
+    openapi: {
+      method: 'PUT',
+      path: '/vpn_peers/{peer_id}',
+      tags: ['peer'],
+      summary: 'Rename a device or change its routes',
+      protect: true,
+    },
     scope: 'peers:write',
   })
   .input(

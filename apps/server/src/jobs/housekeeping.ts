@@ -1,0 +1,52 @@
+import { purgeIdempotencyKeys, purgeSessions, type Queryable, releaseRestedAddresses } from '@vpn-api/db';
+import { ADDRESS_REST_SECONDS } from '../domain/address.ts';
+import { addSeconds, DAY_SECONDS, type Instant } from '../domain/instant.ts';
+import type { Services, Waker } from '../services.ts';
+import { Loop } from './loop.ts';
+
+const INTERVAL_SECONDS = 60;
+/** An ended login is kept this long, so that the late reuse of a stolen token is still seen as one. */
+const KEEP_SESSIONS_SECONDS = DAY_SECONDS;
+
+/** Deletes what has run out, and frees the addresses that have rested. */
+export class Housekeeping implements Waker, AsyncDisposable {
+  readonly #loop: Loop;
+
+  constructor({ store, clock, log }: Pick<Services, 'store' | 'clock' | 'log'>) {
+    const next = (): Instant => addSeconds(clock.now(), INTERVAL_SECONDS);
+    this.#loop = new Loop({
+      clock,
+      run: async (signal) => {
+        await tidy(store, clock.now(), signal);
+        return next();
+      },
+      onError: (error) => {
+        log.error({ err: error }, 'housekeeping failed');
+        return next();
+      },
+    });
+  }
+
+  wake(): void {
+    this.#loop.wake();
+  }
+
+  idle(): Promise<void> {
+    return this.#loop.idle();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#loop[Symbol.asyncDispose]();
+  }
+}
+
+async function tidy(q: Queryable, now: Instant, signal: AbortSignal): Promise<void> {
+  await releaseRestedAddresses(q, addSeconds(now, -ADDRESS_REST_SECONDS));
+  await untilNone(() => purgeIdempotencyKeys(q, now), signal);
+  await untilNone(() => purgeSessions(q, addSeconds(now, -KEEP_SESSIONS_SECONDS)), signal);
+}
+
+/** Some hundred rows at a time: one statement for all would hold up every writer of an embedded database. */
+async function untilNone(purge: () => Promise<number>, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && (await purge()) > 0);
+}

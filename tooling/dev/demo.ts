@@ -14,9 +14,14 @@ interface Account {
 const run = randomBytes(3).toString('hex');
 let steps = 0;
 
-await using server = await openDemoServer(process.env);
-console.log(`Playing on ${server.baseUrl}${server.own ? ', a server of our own with an empty database' : ''}`);
-await play(server);
+try {
+  await using server = await openDemoServer(process.env);
+  console.log(`Playing on ${server.baseUrl}${server.own ? ', a server of our own with an empty database' : ''}`);
+  await play(server);
+} catch (error) {
+  console.error(`\nThe demo stopped: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
 
 async function play(server: DemoServer): Promise<void> {
   const { baseUrl } = server;
@@ -129,7 +134,7 @@ async function sendWebhook(
 }
 
 async function showConfig(customer: VpnApiClient): Promise<void> {
-  const { wg_quick: config } = await customer.peer.selfConfig.query();
+  const { wg_quick: config } = await customer.peer.selfConfig.query({});
   step('The config for wg-quick', `\n${config.trim()}`);
   const qrCode = await drawQrCode(config, process.stdout.isTTY ? { type: 'terminal', small: true } : { type: 'utf8' });
   step('The same for the WireGuard app to scan', `\n${qrCode}`);

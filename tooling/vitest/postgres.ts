@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, cp, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, mkdtemp, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -56,7 +56,7 @@ interface RunningServer {
 }
 
 async function startServer(): Promise<RunningServer> {
-  const folder = await mkdtemp(join(tmpdir(), 'vpn-postgres-'));
+  const folder = await mkdtemp(join(await roomyFolder(), 'vpn-postgres-'));
   try {
     const owner = await serverOwner();
     const bin = await readableBinaries(folder, owner);
@@ -67,6 +67,16 @@ async function startServer(): Promise<RunningServer> {
     await rm(folder, { recursive: true, force: true });
     throw error;
   }
+}
+
+const MEMORY_FOLDER = '/dev/shm';
+/** A run needs some hundred megabytes; containers often have 64. */
+const ROOM_BYTES = 1_000_000_000;
+
+/** A test database is some three hundred files, made and removed for every test: in memory if there is room. */
+async function roomyFolder(): Promise<string> {
+  const room = await statfs(MEMORY_FOLDER).catch(() => undefined);
+  return room !== undefined && room.bavail * room.bsize > ROOM_BYTES ? MEMORY_FOLDER : tmpdir();
 }
 
 interface Owner {
@@ -108,6 +118,8 @@ async function initialise(folder: string, bin: string, password: string, owner: 
   await mkdir(data, { mode: 0o700 });
   await writeFile(passwordFile, password, { mode: 0o600 });
   if (owner.uid !== undefined && owner.gid !== undefined) {
+    // The folder too: whoever runs the server must be able to remove all of it.
+    await chown(folder, owner.uid, owner.gid);
     await chown(data, owner.uid, owner.gid);
     await chown(passwordFile, owner.uid, owner.gid);
   }
@@ -120,6 +132,7 @@ const FLAGS = [
   'fsync=off',
   'synchronous_commit=off',
   'full_page_writes=off',
+  'max_wal_size=128MB',
   'max_connections=200',
   'unix_socket_directories=',
 ];

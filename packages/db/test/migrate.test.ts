@@ -41,8 +41,8 @@ describe.each(engines)('migrations on %s', (engine) => {
     await sql`insert into _migrations (name, applied_at) values ('9999-future', '2030-01-01T00:00:00.000Z')`.execute(
       store.kysely,
     );
-    for (const call of [store.checkSchema(), store.migrate(), store.pendingMigrations()]) {
-      await expect(call).rejects.toThrow(/newer version.*9999-future/);
+    for (const call of [() => store.checkSchema(), () => store.migrate(), () => store.pendingMigrations()]) {
+      await expect(call()).rejects.toThrow(/newer version.*9999-future/);
     }
   });
 

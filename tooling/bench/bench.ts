@@ -127,8 +127,8 @@ async function measureEngine(engine: string, databaseUrl: string): Promise<Engin
 /** In interleaved pairs, so that a machine that gets slower or faster meanwhile does so for both. The first pair only warms up. */
 async function compare(server: MeasuredServer, bare: MeasuredServer, workload: Workload): Promise<Comparison> {
   const pairs: { call: Slice; bare: Slice }[] = [];
-  await drive(bare, bareLoad, limits.seconds / 2);
-  await drive(server, workload, limits.seconds / 2);
+  await drive(bare, bareLoad, limits.seconds);
+  await drive(server, workload, limits.seconds);
   for (let round = 0; round < limits.rounds; round += 1) {
     const bareSlice = await drive(bare, bareLoad, limits.seconds);
     pairs.push({ bare: bareSlice, call: await drive(server, workload, limits.seconds) });

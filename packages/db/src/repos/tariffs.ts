@@ -118,6 +118,7 @@ async function insertPrices(tx: Tx, tariffId: number, prices: readonly NewPrice[
   return rows.map(parsePrice).sort((a, b) => a.position - b.position);
 }
 
+/** Every tariff has a price; one without was deleted between the two queries, and is left out. */
 async function withPrices(q: Queryable, tariffs: readonly TariffRow[]): Promise<TariffWithPrices[]> {
   const prices: TariffPriceRow[] = [];
   for (const some of chunks(tariffs)) {
@@ -126,7 +127,9 @@ async function withPrices(q: Queryable, tariffs: readonly TariffRow[]): Promise<
     prices.push(...(await query.execute()).map(parsePrice));
   }
   const byTariff = Map.groupBy(prices, (price) => price.tariff_id);
-  return tariffs.map((tariff) => ({ ...tariff, prices: byTariff.get(tariff.id) ?? [] }));
+  return tariffs
+    .map((tariff) => ({ ...tariff, prices: byTariff.get(tariff.id) ?? [] }))
+    .filter(({ prices: own }) => own.length > 0);
 }
 
 function matching(q: Queryable, filter: TariffFilter) {

@@ -1,4 +1,4 @@
-import { listServers, type ServerRow } from '@vpn-api/db';
+import { listServers, releaseAllLeases, type ServerRow } from '@vpn-api/db';
 import { BACKOFF_CAP_SECONDS } from '../domain/backoff.ts';
 import { addSeconds, type Instant, minInstant, secondsBetween } from '../domain/instant.ts';
 import { type Pass, type ReconcileDeps, reconcileServer } from '../ops/reconcile-server.ts';
@@ -40,6 +40,8 @@ export class ReconcileLoops implements Waker, AsyncDisposable {
 
   /** Makes a loop for every server there is and wakes it. */
   async start(): Promise<void> {
+    const { config, store } = this.#deps;
+    if (config.database.engine === 'sqlite') await releaseAllLeases(store);
     this.#isStarted = true;
     this.#finder.wake();
     await this.#finder.idle();

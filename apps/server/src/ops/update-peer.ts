@@ -13,7 +13,7 @@ export interface PeerEdit {
   readonly deviceName?: string | null | undefined;
   /** Routes of the client; null is the server's default. */
   readonly allowedIps?: string | null | undefined;
-  /** `10.8.0.14` or `10.8.0.14/32`. Only an admin may ask for one. */
+  /** `10.8.0.14/32`. Only an admin may ask for one. */
   readonly address?: string | undefined;
 }
 
@@ -48,7 +48,7 @@ interface Readdress {
 }
 
 async function readdress(tx: Tx, peer: PeerRow, { server, address, now }: Readdress): Promise<PeerRow> {
-  if (peer.wg_ip === address || peer.wg_ip === `${address}/32`) return peer;
+  if (peer.wg_ip === address) return peer;
   await lockServer(tx, server.id);
   const columns = addressColumns(server, await namedIndex(tx, server, { address, now }));
   const moved = await changePeer(tx, peer.id, { ...columns, config_version: peer.config_version + 1, at: now });

@@ -210,7 +210,7 @@ describe.each(engines)('removing a user on %s', (engine) => {
     const peer = await addPeer(world, alice.id);
     const untouched = await addPeer(world, bob.id);
     await admin.api.user.remove({ id: alice.id });
-    const [removed] = await listPeers(world.store, { userId: alice.id, includeRemoved: true });
+    const [removed] = await listPeers(world.store, { userId: alice.id, which: 'all' });
     expect(removed).toMatchObject({ removed_at: START, address_index: 2, applied_version: 1, wanted_version: 2 });
     expect(await listHostPeers(world.store, peer.server_id)).toMatchObject([{ retired_at: START, gone_at: null }]);
     expect(await listPeers(world.store, { userId: bob.id })).toMatchObject([{ id: untouched.id, wanted_version: 1 }]);

@@ -7,18 +7,11 @@ export type PeerRow = Selectable<Peers>;
 export type NewPeer = Omit<Insertable<Peers>, 'id'>;
 export type PeerPatch = Omit<Updateable<Peers>, 'id' | 'user_id' | 'created_at'>;
 
-/**
- * `removing`: must go and may still be on the host. `failed`: the last attempt failed. `pending`: not there yet.
- * `active`, `suspended`: the host has what is wanted.
- */
-export type PeerState = 'pending' | 'active' | 'suspended' | 'removing' | 'failed';
-
 export interface PeerFilter {
   readonly userId?: number | undefined;
   readonly serverId?: number | undefined;
-  readonly state?: PeerState | undefined;
-  /** Default false: removed peers are hidden, except from `state: 'removing'`. */
-  readonly includeRemoved?: boolean | undefined;
+  /** Default `live`. `removing`: must go and may still be on the host. */
+  readonly which?: 'live' | 'removing' | 'all' | undefined;
 }
 
 /** Violates `peers(server_id, address_index)` or `peers(public_key)` when the address or the key is taken. */
@@ -320,24 +313,9 @@ function live(q: Queryable) {
   return q.kysely.selectFrom('peers').where('removed_at', 'is', null);
 }
 
-function matching(q: Queryable, { userId, serverId, state, includeRemoved }: PeerFilter) {
-  const same = given({ user_id: userId, server_id: serverId });
-  const query = q.kysely.selectFrom('peers').where((eb) => eb.and(same));
-  if (state !== undefined) return query.where(inState(state));
-  return includeRemoved === true ? query : query.where('removed_at', 'is', null);
-}
-
-function inState(state: PeerState): RawBuilder<boolean> {
-  switch (state) {
-    case 'removing':
-      return sql<boolean>`(removed_at is not null and applied_state <> 'absent')`;
-    case 'failed':
-      return sql<boolean>`(removed_at is null and applied_version < wanted_version and last_error is not null)`;
-    case 'pending':
-      return sql<boolean>`(removed_at is null and applied_version < wanted_version and last_error is null)`;
-    case 'active':
-      return sql<boolean>`(removed_at is null and applied_version = wanted_version and applied_state = 'present')`;
-    case 'suspended':
-      return sql<boolean>`(removed_at is null and applied_version = wanted_version and applied_state <> 'present')`;
-  }
+function matching(q: Queryable, { userId, serverId, which = 'live' }: PeerFilter) {
+  const query = q.kysely.selectFrom('peers').where((eb) => eb.and(given({ user_id: userId, server_id: serverId })));
+  if (which === 'all') return query;
+  if (which === 'live') return query.where('removed_at', 'is', null);
+  return query.where('removed_at', 'is not', null).where('applied_state', '!=', 'absent');
 }

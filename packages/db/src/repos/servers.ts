@@ -151,6 +151,11 @@ export async function releaseLease(q: Queryable, { serverId, token }: Lease): Pr
     .execute();
 }
 
+/** For the only process of an embedded database, at its start: whoever held a lease is dead. Fencing tokens stay. */
+export async function releaseAllLeases(q: Queryable): Promise<void> {
+  await q.kysely.updateTable('servers').set({ lease_owner: null, lease_until: null }).execute();
+}
+
 /** Whether nobody has claimed the server since. Checked in the transaction that records what was done to the host. */
 export async function holdsLease(tx: Tx, { serverId, token }: Lease): Promise<boolean> {
   return (await lockServer(tx, serverId))?.lease_token === token;

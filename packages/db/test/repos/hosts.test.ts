@@ -35,6 +35,7 @@ import {
   recordServerFailed,
   recordServerSeen,
   recordTraffic,
+  releaseAllLeases,
   releaseLease,
   releaseRestedAddresses,
   removePeersOfUser,
@@ -92,6 +93,8 @@ describe.each(engines)('servers on %s', (engine) => {
     expect(await claim('f', 31)).toBeUndefined();
     await releaseLease(store, { serverId: id, token: 2 });
     expect(await claim('f', 32)).toBe(3);
+    await releaseAllLeases(store);
+    expect(await claim('g', 33)).toBe(4);
   });
 
   test('a lease from a future that the clock has left again holds nobody up', async () => {

@@ -1,4 +1,4 @@
-import { ClientConfigError, parseAllowedIps } from '@vpn-api/wg';
+import { AddressError, ClientConfigError, parseAllowedIps, parseHostCidr, printCidr } from '@vpn-api/wg';
 import { z } from 'zod';
 import { DomainError, invalidField } from '../../domain/errors.ts';
 import { updatePeerFields } from '../../ops/update-peer.ts';
@@ -33,7 +33,7 @@ export const updatePeerProcedure = accountProcedure
     const edit = {
       deviceName: input.device_name,
       allowedIps: input.allowed_ips == null ? input.allowed_ips : printedRoutes(input.allowed_ips),
-      address: input.wg_ip,
+      address: input.wg_ip === undefined ? undefined : printedAddress(input.wg_ip),
     };
     return peerView(await updatePeerFields(ctx.services, peerRequest(ctx, input.peer_id), edit));
   });
@@ -44,6 +44,15 @@ function printedRoutes(routes: string): string {
     return parseAllowedIps(routes).join(', ');
   } catch (error) {
     if (error instanceof ClientConfigError) throw invalidField('allowed_ips', 'is not a list of networks');
+    throw error;
+  }
+}
+
+function printedAddress(address: string): string {
+  try {
+    return printCidr(parseHostCidr(address));
+  } catch (error) {
+    if (error instanceof AddressError) throw invalidField('wg_ip', 'is not an IP address');
     throw error;
   }
 }

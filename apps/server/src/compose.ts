@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { ensureInstallId, openStore, type ServerRow, type Store } from '@vpn-api/db';
 import type { WgDriver } from '@vpn-api/wg';
 import type { FastifyInstance } from 'fastify';
@@ -61,7 +63,7 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
   const { reconciler, parkedEvents } = background;
   const services: Services = { ...core, installId, reconciler, parkedEvents, healthChecks: background.healthChecks };
   metrics.watchQueue('password_hashes', () => core.passwords.waiting);
-  const http = await buildHttpServer(services, appRouter);
+  const http = await buildHttpServer(services, { router: appRouter, document: await readDocument() });
   const stack = cleanup.move();
   return {
     services,
@@ -79,6 +81,11 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
       await stack.disposeAsync();
     },
   };
+}
+
+/** The committed document: the generator would cost a fifth of the memory and of the time to start. */
+function readDocument(): Promise<string> {
+  return readFile(createRequire(import.meta.url).resolve('@vpn-api/server/openapi.json'), 'utf8');
 }
 
 function openConfiguredStore(config: Config, log: Logger): Promise<Store> {

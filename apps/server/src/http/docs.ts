@@ -1,10 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { AnyTRPCRouter } from '@trpc/server';
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import type { Services } from '../services.ts';
-import { buildOpenApiDocument } from './openapi.ts';
 import { contentSecurityPolicy } from './security-headers.ts';
 
 const ASSET_SECONDS = 3600;
@@ -57,9 +54,8 @@ const policy = contentSecurityPolicy({
 });
 
 /** `/openapi.json` and a page that shows it, all from files of this machine. */
-export async function mountDocs(app: FastifyInstance, { version }: Services, router: AnyTRPCRouter): Promise<void> {
-  const document = once(() => JSON.stringify(buildOpenApiDocument(router, version)));
-  app.get('/openapi.json', async (_request, reply) => sendFile(reply, 'application/json; charset=utf-8', document()));
+export async function mountDocs(app: FastifyInstance, document: string): Promise<void> {
+  app.get('/openapi.json', async (_request, reply) => sendFile(reply, 'application/json; charset=utf-8', document));
   app.get('/docs', async (_request, reply) =>
     sendFile(reply.header('content-security-policy', policy), 'text/html; charset=utf-8', page),
   );

@@ -32,12 +32,18 @@ const MAX_HEADERS = 100;
 const MAX_CONNECTIONS = 4_096;
 const PREFLIGHT_SECONDS = 600;
 
+/** What is spoken: the procedures, and the text of the OpenAPI document that describes them. */
+export interface Spoken {
+  readonly router: AnyTRPCRouter;
+  readonly document: string;
+}
+
 /**
  * Everything that is spoken over HTTP: tRPC under `/trpc`, its REST mirror at the root, the document and its page, and
  * the metrics. Not listening yet: `await server.listen({ host, port })`, or `await server.ready()` to find mistakes in
  * the router's meta.
  */
-export function buildHttpServer(services: Services, router: AnyTRPCRouter): FastifyInstance {
+export function buildHttpServer(services: Services, { router, document }: Spoken): FastifyInstance {
   const isTrusted = compileTrustedProxies(services.config.trustedProxies);
   const newRequestId = requestIds(services, isTrusted);
   const app = createFastify(services, newRequestId, isTrusted);
@@ -58,7 +64,7 @@ export function buildHttpServer(services: Services, router: AnyTRPCRouter): Fast
     await mountTrpc(scope, services, router);
     await mountRest(scope, services, router);
     mountMetrics(scope, services);
-    await mountDocs(scope, services, router);
+    await mountDocs(scope, document);
   });
   return app;
 }

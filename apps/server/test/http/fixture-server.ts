@@ -4,6 +4,7 @@ import type { AnyTRPCRouter } from '@trpc/server';
 import type { FastifyInstance } from 'fastify';
 import { type Config, loadConfig } from '../../src/config/config.ts';
 import { systemRandom } from '../../src/crypto/random.ts';
+import { buildOpenApiDocument } from '../../src/http/openapi.ts';
 import { RateLimiter } from '../../src/http/rate-limit.ts';
 import { buildHttpServer } from '../../src/http/server.ts';
 import { createLogger } from '../../src/obs/log.ts';
@@ -58,7 +59,9 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
   const lines: Record<string, unknown>[] = [];
   const { config } = loadConfig({ ...environment, ...options.env });
   const services = { ...fixtureServices(config, lines), ...options.services };
-  const app = buildHttpServer(services, options.router ?? fixtureRouter);
+  const router = options.router ?? fixtureRouter;
+  const document = JSON.stringify(buildOpenApiDocument(router, services.version));
+  const app = buildHttpServer(services, { router, document });
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;

@@ -69,10 +69,11 @@ const routers = initTRPC.meta<Meta>().create({ errorFormatter });
 export const router = routers.router;
 
 /** Rate limit, error mapping and measurement: around every single call, batched or not. */
-const baseProcedure = procedures.procedure.use(async ({ ctx, path, meta, next }) => {
+const baseProcedure = procedures.procedure.use(async ({ ctx, path, meta, getRawInput, next }) => {
   await limitRate(ctx, path, meta?.rate ?? 'default');
   const stop = ctx.services.metrics.startProcedure(path);
-  const result = await next();
+  // No input is none of the keys, as it is over REST: `/trpc/tariff.list` lists.
+  const result = await next({ getRawInput: () => getRawInput().then((input) => (input === undefined ? {} : input)) });
   if (result.ok) {
     stop('ok');
     return result;

@@ -37,9 +37,12 @@ describe('a call', () => {
     expect((await query('odd.whoami')).headers.get('www-authenticate')).toBe('Bearer');
   });
 
-  it('without a body is a call without input', async () => {
-    expect((await server.send('POST', '/trpc/thing.self')).status).toBe(400);
+  it('without a body or an input names none of the keys', async () => {
+    expect((await server.send('POST', '/trpc/thing.self')).status).toBe(200);
     expect((await server.send('POST', '/trpc/thing.self', {})).status).toBe(200);
+    expect((await server.send('POST', '/trpc/thing.self', null)).status).toBe(400);
+    expect((await query('thing.list')).status).toBe(200);
+    expect((await query('thing.get')).status).toBe(400);
   });
 
   it.each([

@@ -29,7 +29,7 @@ import { createLogger } from '../../src/obs/log.ts';
 import { Metrics } from '../../src/obs/metrics.ts';
 import { settleParked } from '../../src/ops/settle-parked.ts';
 import { makeProviders } from '../../src/pay/providers.ts';
-import type { Services } from '../../src/services.ts';
+import type { Services, Waker } from '../../src/services.ts';
 import { ManualClock } from '../manual-clock.ts';
 
 export const START = '2026-11-22T12:00:00.000Z';
@@ -92,8 +92,8 @@ export class Shop implements AsyncDisposable {
       accessTokens: new AccessTokens({ secretKey, algorithm: 'HS256', lifetimeSeconds: 900, clock: this.clock }),
       secretBox: new SecretBox(encryptionKeys),
       rateLimiter: new RateLimiter(config.rateLimits),
-      reconciler: { wake: () => void (this.woken.reconciler += 1) },
-      parkedEvents: { wake: () => void (this.woken.parkedEvents += 1) },
+      reconciler: this.#counter('reconciler'),
+      parkedEvents: this.#counter('parkedEvents'),
       providers: makeProviders(config),
       log: createLogger({ level: 'error', write: () => {} }),
       metrics: new Metrics({ processMetrics: false }),
@@ -105,6 +105,14 @@ export class Shop implements AsyncDisposable {
 
   static async open(engine: Engine, env?: Readonly<Record<string, string>>): Promise<Shop> {
     return new Shop(await openTestStore(engine), env);
+  }
+
+  #counter(job: keyof Shop['woken']): Waker {
+    return {
+      wake: () => {
+        this.woken[job] += 1;
+      },
+    };
   }
 
   /** The procedures as this actor calls them. */

@@ -11,7 +11,14 @@ const vitestArgs = ['run', '--reporter=default', '--reporter=json', `--outputFil
 const startedAt = performance.now();
 
 ensureInstall();
-const turboArgs = ['run', 'build', 'typecheck', '//#typecheck:tooling', '--output-logs=errors-only'];
+const turboArgs = [
+  'run',
+  'build',
+  'typecheck',
+  '//#typecheck:tooling',
+  '--continue=dependencies-successful',
+  '--output-logs=errors-only',
+];
 // The tests come last: some of them run what was built.
 const steps = await Promise.all([
   step('lint and format', 'biome', ['check', '--error-on-warnings', '.']),

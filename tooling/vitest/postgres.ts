@@ -19,6 +19,8 @@ const START_TIMEOUT_MS = 30_000;
  * databases is all it needs.
  */
 export async function setup(): Promise<void> {
+  // Each package of one run calls this; the first call serves them all.
+  if (process.env.TEST_DATABASE_TEMPLATE !== undefined) return;
   const given = process.env.TEST_DATABASE_URL;
   const server = given === undefined ? await startServer() : { url: given, stop: async () => {} };
   const template = `vpn_template_${randomBytes(4).toString('hex')}`;

@@ -1,4 +1,3 @@
-import { toBuffer, toString as toText } from 'qrcode';
 import { z } from 'zod';
 import { peerConfigText } from '../../ops/peer-config.ts';
 import { id } from '../fields.ts';
@@ -27,7 +26,9 @@ export const peerQr = accountProcedure
     return drawQr(await peerConfigText(ctx.services, peer, { template: false }), input.format);
   });
 
+/** Loaded when first needed: many servers never draw one, and it is a tenth of the memory of an idle process. */
 async function drawQr(text: string, format: 'svg' | 'png'): Promise<z.output<typeof qrSchema>> {
+  const { toBuffer, toString: toText } = await import('qrcode');
   if (format === 'svg') {
     const svg = await toText(text, { type: 'svg' });
     return { content_type: 'image/svg+xml', base64: Buffer.from(svg).toString('base64') };

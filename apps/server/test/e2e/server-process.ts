@@ -36,7 +36,6 @@ export interface ServerProcessOptions {
 export class ServerProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly exit: Promise<Exit>;
-  readonly #killAtExit: () => void;
   stdout = '';
   stderr = '';
 
@@ -55,8 +54,9 @@ export class ServerProcess implements AsyncDisposable {
     });
     this.exit = new Promise((done) => this.#child.once('close', (code, signal) => done({ code, signal })));
     // The last resort when the test runner itself is ended.
-    this.#killAtExit = () => void this.#child.kill('SIGKILL');
-    process.once('exit', this.#killAtExit);
+    const kill = () => void this.#child.kill('SIGKILL');
+    process.once('exit', kill);
+    void this.exit.then(() => process.off('exit', kill));
   }
 
   /** The address from the banner, once it is there. @throws Error with the output when the process ends first */
@@ -88,7 +88,6 @@ export class ServerProcess implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) await this.end('SIGKILL');
-    process.off('exit', this.#killAtExit);
   }
 }
 

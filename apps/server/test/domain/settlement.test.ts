@@ -77,6 +77,28 @@ describe('a completed payment', () => {
     expect(ledger.periods).toEqual([]);
   });
 
+  it('in a currency that cannot be counted waits for a person, on money that is already settled too', () => {
+    const ledger = ledgerWith({});
+    const foreign = { currency: 'XYZ', amountMinor: undefined };
+    expect(ledger.receive(completed(foreign), START)).toMatchObject({
+      outcome: 'settled',
+      reason: 'currency_mismatch',
+    });
+    expect(ledger.receive(completed(foreign), START).outcome).toBe('duplicate');
+    expect(ledger.receive(completed({ ...foreign, chargeId: 'c2' }), START)).toMatchObject({
+      outcome: 'held',
+      reason: 'amount_missing',
+    });
+    expect(ledger.payments).toHaveLength(1);
+  });
+
+  it('that an admin rejected stays rejected', () => {
+    const rejected = { status: 'failed', provider_payment_id: 'c1', review_reason: 'already_lifetime' } as const;
+    expect(ledgerWith(rejected).receive(completed(), START)).toMatchObject({ outcome: 'duplicate', actions: [] });
+    const givenUp = { ...rejected, review_reason: null };
+    expect(ledgerWith(givenUp).receive(completed(), START).outcome).toBe('settled');
+  });
+
   it('on top of a lifetime, or of a removed user, waits for a person', () => {
     const ledger = ledgerWith({ terms: terms({ duration_days: null }) }, {}, { user_id: 8 });
     ledger.removedUsers.add(8);

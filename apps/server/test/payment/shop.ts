@@ -6,13 +6,14 @@ import {
   listPeriodsForUser,
   type PaymentEventRow,
   type PaymentRow,
+  type Store,
   type SubscriptionPeriodRow,
   type UserRow,
 } from '@vpn-api/db';
 import { openTestStore, type TestStore } from '@vpn-api/db/testing';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll } from 'vitest';
-import type { Actor } from '../../src/api/actor.ts';
+import type { Actor, ServiceActor } from '../../src/api/actor.ts';
 import { makeContext, type RequestInfo } from '../../src/api/context.ts';
 import { paymentRouter } from '../../src/api/payment/router.ts';
 import { subscriptionRouter } from '../../src/api/subscription/router.ts';
@@ -198,7 +199,7 @@ export class Shop implements AsyncDisposable {
     return row;
   }
 
-  periods(user: UserRow): Promise<SubscriptionPeriodRow[]> {
+  periods(user: Pick<UserRow, 'id'>): Promise<SubscriptionPeriodRow[]> {
     return listPeriodsForUser(this.store, user.id);
   }
 
@@ -214,7 +215,7 @@ export class Shop implements AsyncDisposable {
 }
 
 /** A bot with every scope of this area. */
-export const service: Actor = {
+export const service: ServiceActor = {
   kind: 'service',
   keyId: 1,
   name: 'bot',
@@ -267,4 +268,15 @@ export function useShop(engine: Engine, env?: Readonly<Record<string, string>>):
       return shop;
     },
   };
+}
+
+/** The store with some members replaced, for calls that must fail or wait in the middle. */
+export function overridden(store: Store, changes: Readonly<Record<string, unknown>>): Store {
+  return new Proxy(store, {
+    get: (target, key) => {
+      if (typeof key === 'string' && key in changes) return changes[key];
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 }

@@ -90,7 +90,7 @@ async function insertPlaced(deps: Deps, tx: Tx, { input, keys, now }: Creation):
     pending_since: now,
     created_at: now,
   });
-  return storeKeys(deps, tx, { peer, keys, now });
+  return storeKeys(deps, tx, { peer, keys });
 }
 
 async function auditCreation(tx: Tx, { clock }: Deps, source: AuditSource, peer: PeerRow): Promise<void> {

@@ -1,12 +1,4 @@
-import {
-  insertHostPeer,
-  isPublicKeyTaken,
-  isUniqueViolation,
-  type PeerRow,
-  type ServerRow,
-  type Tx,
-  updatePeer,
-} from '@vpn-api/db';
+import { isPublicKeyTaken, isUniqueViolation, type PeerRow, type ServerRow, type Tx, updatePeer } from '@vpn-api/db';
 import { peerAddresses } from '@vpn-api/wg/address';
 import type { SealContext } from '../crypto/secret-box.ts';
 import { addressPools } from '../domain/address.ts';
@@ -29,36 +21,14 @@ export async function assertKeyFree(tx: Tx, publicKey: string): Promise<void> {
   if (await isPublicKeyTaken(tx, publicKey)) throw new DomainError('key_conflict');
 }
 
-interface KeyStep {
-  readonly peer: PeerRow;
-  readonly keys: PeerKeys;
-  readonly now: string;
-}
-
-/**
- * Writes a peer's keys, and that the public one is ours on the host before anybody tries to put it there.
- * @throws DomainError `key_conflict`
- */
-export async function storeKeys(
-  deps: Pick<Services, 'secretBox'>,
+/** Writes a peer's keys, the secret ones sealed. */
+export function storeKeys(
+  { secretBox }: Pick<Services, 'secretBox'>,
   tx: Tx,
-  { peer, keys, now }: KeyStep,
+  { peer, keys }: { readonly peer: PeerRow; readonly keys: PeerKeys },
 ): Promise<PeerRow> {
   const columns = { public_key: keys.publicKey, key_origin: keys.origin, submitted_key: keys.submitted };
-  const updated = await updatePeer(tx, peer.id, { ...columns, ...sealedKeys(deps, peer.id, keys) });
-  await claimOnHost(tx, updated, now);
-  return updated;
-}
-
-/**
- * Writes down that the peer's key is ours on its host, with the address it is to have there.
- * @throws DomainError `key_conflict` when the host still holds the key for another peer
- */
-export async function claimOnHost(tx: Tx, peer: PeerRow, now: string): Promise<void> {
-  if (peer.public_key === null || peer.address_index === null) return;
-  const { server_id, public_key, address_index } = peer;
-  const row = { server_id, public_key, address_index, peer_id: peer.id, created_at: now };
-  if ((await insertHostPeer(tx, row)) === undefined) throw new DomainError('key_conflict');
+  return updatePeer(tx, peer.id, { ...columns, ...sealedKeys({ secretBox }, peer.id, keys) });
 }
 
 /** Seals the secret halves for the row they belong to; its id is part of what is authenticated. */

@@ -1,6 +1,6 @@
 import { changePeer, findPeer, lockPeer, lockServer, lockUser, type PeerRow } from '@vpn-api/db';
 import type { Services } from '../services.ts';
-import { addressColumns, claimOnHost } from './peer-rows.ts';
+import { addressColumns } from './peer-rows.ts';
 import { freeIndex } from './place-peer.ts';
 
 /**
@@ -22,8 +22,7 @@ export async function readdressPeer(
     const index = server === undefined ? undefined : await freeIndex(tx, server, now);
     if (server === undefined || index === undefined) return false;
     const config_version = peer.config_version + 1;
-    const moved = await changePeer(tx, peerId, { ...addressColumns(server, index), config_version, at: now });
-    await claimOnHost(tx, moved, now);
+    await changePeer(tx, peerId, { ...addressColumns(server, index), config_version, at: now });
     tx.onCommit(() =>
       log.warn({ peer: peerId, server: server.name }, 'a peer got a new address: its old one is foreign'),
     );

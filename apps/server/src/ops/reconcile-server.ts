@@ -1,13 +1,14 @@
 import { findServer, type Lease, recordServerFailed, type ServerRow } from '@vpn-api/db';
-import { type ChangeResult, DriverError, type PeerChange, type WgDriver } from '@vpn-api/wg';
+import { DriverError, type WgDriver } from '@vpn-api/wg';
 import { BACKOFF_CAP_SECONDS, backoffSeconds } from '../domain/backoff.ts';
 import { addSeconds, type Instant, minInstant } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
+import { applyPlan, type ChangeResults } from './apply-plan.ts';
 import { learnFromHost } from './env-server.ts';
 import { isAgreed, planServer, type ServerPlan, wishesForServer } from './plan-server.ts';
 import { readdressPeer } from './readdress-peer.ts';
 import { random01, recordPass } from './record-pass.ts';
-import { withServerLease } from './server-lease.ts';
+import { LeaseLostError, withServerLease } from './server-lease.ts';
 
 export type ReconcileDeps = Pick<
   Services,
@@ -16,10 +17,16 @@ export type ReconcileDeps = Pick<
   /** Names this run of this process in leases. */
   readonly instanceId: string;
   readonly driverFor: (server: ServerRow) => WgDriver;
+  readonly timeouts?: HostTimeouts;
 };
 
-const LIST_TIMEOUT_MS = 10_000;
-const APPLY_TIMEOUT_MS = 25_000;
+/** How long a host may take to answer. Tests that let one hang are not patient. */
+export interface HostTimeouts {
+  readonly listMs: number;
+  readonly applyMs: number;
+}
+
+const TIMEOUTS: HostTimeouts = { listMs: 10_000, applyMs: 25_000 };
 /** How soon a server that another process works on is tried again. */
 const BUSY_SECONDS = 0.5;
 
@@ -56,7 +63,11 @@ export async function reconcileServer(deps: ReconcileDeps, serverId: number, opt
   const pass = await withServerLease(deps, { serverId, owner: deps.instanceId }, (lease, lost) =>
     measuredPass(deps, { server, lease, ...options, signal: AbortSignal.any([options.signal, lost]) }),
   );
-  return pass ?? { outcome: 'busy', changes: 0, nextAt: addSeconds(deps.clock.now(), BUSY_SECONDS) };
+  return pass ?? busyPass(deps);
+}
+
+function busyPass({ clock }: ReconcileDeps): Pass {
+  return { outcome: 'busy', changes: 0, nextAt: addSeconds(clock.now(), BUSY_SECONDS) };
 }
 
 /** An end further away than any back-off is from a future that the clock has left again. */
@@ -73,11 +84,12 @@ interface PassInput extends PassOptions {
 async function measuredPass(deps: ReconcileDeps, input: PassInput): Promise<Pass> {
   const stopTimer = deps.metrics.startReconcile(input.server.name);
   try {
-    const { pass, made } = await comparePass(deps, input);
-    stopTimer({ result: pass.outcome === 'braked' ? 'braked' : 'ok', changes: countByType(made) });
+    const { pass, results } = await comparePass(deps, input);
+    stopTimer({ result: pass.outcome === 'braked' ? 'braked' : 'ok', changes: countMade(results) });
     return pass;
   } catch (error) {
     stopTimer({ result: 'failed' });
+    if (error instanceof LeaseLostError) return busyPass(deps);
     if (!(error instanceof DriverError)) throw error;
     return input.signal.aborted ? { outcome: 'stopped', changes: 0, nextAt: null } : failedPass(deps, input, error);
   }
@@ -85,38 +97,31 @@ async function measuredPass(deps: ReconcileDeps, input: PassInput): Promise<Pass
 
 interface Compared {
   readonly pass: Pass;
-  readonly made: readonly PeerChange[];
+  readonly results: ChangeResults;
 }
 
 async function comparePass(deps: ReconcileDeps, { server, lease, signal, approved }: PassInput): Promise<Compared> {
+  const { timeouts = TIMEOUTS } = deps;
   const driver = deps.driverFor(server);
-  const observed = await driver.list(withTimeout(signal, LIST_TIMEOUT_MS));
+  const observed = await driver.list(withTimeout(signal, timeouts.listMs));
   if (server.driver !== 'none')
-    await learnFromHost(deps, server, { driver, signal: withTimeout(signal, LIST_TIMEOUT_MS) });
+    await learnFromHost(deps, server, { driver, signal: withTimeout(signal, timeouts.listMs) });
   // Read after the list: a peer that was made meanwhile is set at worst twice, and never taken for foreign.
   const { installId } = deps;
   const wishes = await wishesForServer(deps.store, { serverId: server.id, installId, now: deps.clock.now() });
   const plan = planServer(deps, wishes, observed);
   const held = holdReason(plan, approved);
   if (held === 'braked') warnOfBrake(deps, plan);
-  const made = held === undefined ? plan.diff.changes : [];
-  const results = await applyChanges(driver, made, signal);
+  const changes = held === undefined ? plan.diff.changes : [];
+  const results = await applyPlan(deps, { lease, driver, changes, signal: withTimeout(signal, timeouts.applyMs) });
   const retryAt = await recordPass(deps, lease, { plan, results, held });
   const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));
   const nextAt = hasMoved ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
-  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, made };
+  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, results };
 }
 
 function withTimeout(signal: AbortSignal, milliseconds: number): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
-}
-
-async function applyChanges(
-  driver: WgDriver,
-  changes: readonly PeerChange[],
-  signal: AbortSignal,
-): Promise<readonly ChangeResult[]> {
-  return changes.length === 0 ? [] : driver.apply(changes, withTimeout(signal, APPLY_TIMEOUT_MS));
 }
 
 /** A host in `observe` mode is only looked at; a braked one waits for a person. */
@@ -150,9 +155,11 @@ function earlier(a: Instant | null, b: Instant | null): Instant | null {
   return a === null || b === null ? (a ?? b) : minInstant(a, b);
 }
 
-function countByType(changes: readonly PeerChange[]): Record<string, number> {
+function countMade(results: ChangeResults): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const { type } of changes) counts[type] = (counts[type] ?? 0) + 1;
+  for (const [{ type }, { outcome }] of results) {
+    if (outcome === 'applied') counts[type] = (counts[type] ?? 0) + 1;
+  }
   return counts;
 }
 

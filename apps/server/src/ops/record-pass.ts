@@ -11,12 +11,14 @@ import {
   recordServerSeen,
   recordTraffic,
   replaceForeignPeers,
+  type ServerRow,
 } from '@vpn-api/db';
 import type { ChangeResult, ObservedPeer } from '@vpn-api/wg';
 import { backoffSeconds } from '../domain/backoff.ts';
 import { addSeconds, type Instant } from '../domain/instant.ts';
 import type { PeerWish } from '../domain/peer.ts';
 import type { Services } from '../services.ts';
+import type { ChangeResults } from './apply-plan.ts';
 import { brakeText, type ServerPlan } from './plan-server.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'random'>;
@@ -24,8 +26,7 @@ type Deps = Pick<Services, 'store' | 'clock' | 'random'>;
 /** What came of a plan. */
 export interface PassOutcome {
   readonly plan: ServerPlan;
-  /** One for each change that was made. */
-  readonly results: readonly ChangeResult[];
+  readonly results: ChangeResults;
   /** Why no change was made; undefined when they were. */
   readonly held: 'planned' | 'braked' | undefined;
 }
@@ -55,17 +56,16 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
 /** Wishes that did not come true, by key or name, with what was in the way. */
 function undoneWishes({ plan, results, held }: PassOutcome): ReadonlyMap<string, string> {
   const undone = new Map<string, string>();
-  plan.diff.changes.forEach((change, index) => {
-    const problem = held ?? problemOf(results[index]);
+  for (const change of plan.diff.changes) {
+    const problem = held ?? problemOf(results.get(change));
     if (problem !== undefined) undone.set(nameOf(change), problem);
-  });
+  }
   for (const conflict of plan.diff.conflicts) undone.set(nameOf(conflict), conflict.kind);
   return undone;
 }
 
 function problemOf(result: ChangeResult | undefined): string | undefined {
-  if (result === undefined) return 'the host did not answer';
-  return result.outcome === 'applied' ? undefined : result.message;
+  return result === undefined || result.outcome === 'applied' ? undefined : result.message;
 }
 
 function nameOf({ publicKey, tag }: { readonly publicKey: string | null; readonly tag: string | null }): string {
@@ -75,28 +75,29 @@ function nameOf({ publicKey, tag }: { readonly publicKey: string | null; readonl
 interface Verdict {
   readonly peer: PeerRow;
   /** What the host should have of it; undefined for a peer that cannot be wished for. */
-  readonly wish: PeerWish | undefined;
+  readonly state: PeerWish['state'] | undefined;
   /** What was in the way; undefined when the host has it as wished. */
   readonly problem: string | undefined;
 }
 
-/** What the pass says about each peer. A removed one is off the host when all of its keys are. */
+/** What the pass says about each peer of the server. */
 function peerVerdicts({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>): Verdict[] {
   const { snapshot, desired, server } = wishes;
-  const peers = new Map(snapshot.peers.map((peer) => [peer.id, peer]));
-  const verdicts = new Map<number, Verdict>();
-  for (const wish of desired.wishes) {
-    const peer = peers.get(wish.peerId);
-    if (peer === undefined || !isAbout(wish, peer) || verdicts.get(peer.id)?.problem !== undefined) continue;
-    verdicts.set(peer.id, { peer, wish, problem: undone.get(nameOf(wish)) });
-  }
-  for (const id of desired.unready) {
-    const peer = peers.get(id);
-    if (peer === undefined) continue;
-    const isServersKey = peer.public_key !== null && peer.public_key === server.public_key;
-    verdicts.set(id, { peer, wish: undefined, problem: isServersKey ? 'key_conflict' : 'incomplete' });
-  }
-  return [...verdicts.values()];
+  const wishesOf = Map.groupBy(desired.wishes, (wish) => wish.peerId);
+  const unready = new Set(desired.unready);
+  return snapshot.peers.flatMap((peer): Verdict[] => {
+    if (peer.server_id !== server.id) return [];
+    if (unready.has(peer.id)) return [{ peer, state: undefined, problem: whyUnready(peer, server) }];
+    const about = (wishesOf.get(peer.id) ?? []).filter((wish) => isAbout(wish, peer));
+    // A removed peer without a wish was never put there; one with several is gone when all of its keys are.
+    const state = about[0]?.state ?? (peer.removed_at === null ? undefined : 'absent');
+    const [problem] = about.flatMap((wish) => undone.get(nameOf(wish)) ?? []);
+    return state === undefined ? [] : [{ peer, state, problem }];
+  });
+}
+
+function whyUnready(peer: PeerRow, server: ServerRow): string {
+  return peer.public_key !== null && peer.public_key === server.public_key ? 'key_conflict' : 'incomplete';
 }
 
 /** The tombstone of an old key says nothing about the peer that has a new one. */
@@ -106,23 +107,25 @@ function isAbout(wish: PeerWish, peer: PeerRow): boolean {
 
 /** Peers that are as wished and are not recorded so yet. */
 function appliedPeers(verdicts: readonly Verdict[]): Applied[] {
-  return verdicts.flatMap(({ peer, wish, problem }) => {
-    if (wish === undefined || problem !== undefined || isRecorded(peer, wish)) return [];
-    return [{ id: peer.id, version: peer.wanted_version, state: wish.state }];
+  return verdicts.flatMap(({ peer, state, problem }) => {
+    if (state === undefined || problem !== undefined || isRecorded(peer, state)) return [];
+    return [{ id: peer.id, version: peer.wanted_version, state }];
   });
 }
 
-function isRecorded(peer: PeerRow, wish: PeerWish): boolean {
-  const isCurrent = peer.applied_version === peer.wanted_version && peer.applied_state === wish.state;
+function isRecorded(peer: PeerRow, state: PeerWish['state']): boolean {
+  const isCurrent = peer.applied_version === peer.wanted_version && peer.applied_state === state;
   return isCurrent && peer.last_error === null;
 }
 
 function failedPeers(deps: Deps, verdicts: readonly Verdict[], { observed, wishes }: ServerPlan): Failed[] {
   const ours = wishes.desired.ours;
-  const onHost = new Map(observed.filter((peer) => ours.has(peer.publicKey)).map((peer) => [peer.publicKey, peer]));
-  return verdicts.flatMap(({ peer, wish, problem: error }) => {
+  const onHost = new Map<string | null, ObservedPeer>(
+    observed.filter((peer) => ours.has(peer.publicKey)).map((peer) => [peer.publicKey, peer]),
+  );
+  return verdicts.flatMap(({ peer, problem: error }) => {
     if (error === undefined) return [];
-    const state = observedState(wish?.publicKey == null ? undefined : onHost.get(wish.publicKey));
+    const state = observedState(onHost.get(peer.public_key));
     const nextAttemptAt = addSeconds(deps.clock.now(), backoffSeconds(peer.attempts + 1, random01(deps)));
     return [{ id: peer.id, version: peer.wanted_version, state, error, nextAttemptAt }];
   });

@@ -40,5 +40,5 @@ async function replaceKeys(deps: Deps, tx: Tx, peer: PeerRow, keys: PeerKeys): P
   await assertKeyFree(tx, keys.publicKey);
   await retireHostPeers(tx, peer.id, { at: now });
   const wanted = await changePeer(tx, peer.id, { config_version: peer.config_version + 1, at: now });
-  return storeKeys(deps, tx, { peer: wanted, keys, now });
+  return storeKeys(deps, tx, { peer: wanted, keys });
 }

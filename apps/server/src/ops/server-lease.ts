@@ -11,6 +11,15 @@ const CLOCK_SKEW_SECONDS = 60;
 
 type Deps = Pick<Services, 'store' | 'clock'>;
 
+/** Another instance took the server over while this one still worked on it. */
+export class LeaseLostError extends Error {
+  override readonly name = 'LeaseLostError';
+
+  constructor() {
+    super('another instance took the server over');
+  }
+}
+
 interface LeaseRequest {
   readonly serverId: number;
   /** Names this run of this process. */
@@ -79,6 +88,6 @@ class LeaseKeeper {
     // A database that does not answer proves no take-over; what is recorded is fenced by the token anyway.
     const isHeld = await renewLease(this.#deps.store, this.lease, { now, until }).catch(() => true);
     if (isHeld) this.#schedule();
-    else this.#lost.abort(new Error('another instance took the server over'));
+    else this.#lost.abort(new LeaseLostError());
   }
 }

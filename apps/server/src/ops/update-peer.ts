@@ -4,7 +4,7 @@ import type { Instant } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
 import { changeOwnedPeer, type PeerRequest } from './change-owned-peer.ts';
 import { type JudgedPeer, judgePeer } from './peer-access.ts';
-import { addressColumns, claimOnHost } from './peer-rows.ts';
+import { addressColumns } from './peer-rows.ts';
 import { namedIndex } from './place-peer.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'reconciler'>;
@@ -51,7 +51,5 @@ async function readdress(tx: Tx, peer: PeerRow, { server, address, now }: Readdr
   if (peer.wg_ip === address) return peer;
   await lockServer(tx, server.id);
   const columns = addressColumns(server, await namedIndex(tx, server, { address, now }));
-  const moved = await changePeer(tx, peer.id, { ...columns, config_version: peer.config_version + 1, at: now });
-  await claimOnHost(tx, moved, now);
-  return moved;
+  return changePeer(tx, peer.id, { ...columns, config_version: peer.config_version + 1, at: now });
 }

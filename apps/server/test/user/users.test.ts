@@ -1,5 +1,5 @@
 import {
-  insertHostPeer,
+  claimHostPeers,
   insertPayment,
   insertPeer,
   insertServer,
@@ -37,13 +37,8 @@ async function addPeer(world: World, userId: number) {
       created_at: START,
     }),
   );
-  await insertHostPeer(world.store, {
-    server_id: server.id,
-    public_key: key,
-    peer_id: peer.id,
-    address_index: 2,
-    created_at: START,
-  });
+  const claim = { serverId: server.id, publicKeys: [key], at: START };
+  await world.store.transaction((tx) => claimHostPeers(tx, claim));
   return peer;
 }
 

@@ -1,35 +1,36 @@
-import type { Insertable, Selectable } from 'kysely';
+import { type Selectable, sql } from 'kysely';
 import type { HostPeers } from '../schema.generated.ts';
-import type { Queryable } from '../store.ts';
+import type { Queryable, Tx } from '../store.ts';
 import { chunks } from './page.ts';
 
 /** A key that we tried to put on a host: what is in here is ours, everything else on the host is foreign. */
 export type HostPeerRow = Selectable<HostPeers>;
-export type NewHostPeer = Omit<Insertable<HostPeers>, 'id' | 'retired_at' | 'gone_at'>;
+
+export interface KeyClaim {
+  readonly serverId: number;
+  readonly publicKeys: readonly string[];
+  readonly at: string;
+}
 
 /**
- * Written and committed before the attempt. A tombstone of the same peer lives again. Undefined when the host still holds
- * the key for another peer: a key conflict.
+ * Writes down that the keys of live peers are ours on their host, with the addresses they are to have there: committed
+ * before the attempt to put them there. A tombstone of the same peer lives again. Answers the keys that are ours now; left
+ * out are those that no live peer has any more, and those that the host still holds for another peer.
  */
-export function insertHostPeer(q: Queryable, hostPeer: NewHostPeer): Promise<HostPeerRow | undefined> {
-  return q.kysely
-    .insertInto('host_peers')
-    .values(hostPeer)
-    .onConflict((conflict) =>
-      conflict
-        .columns(['server_id', 'public_key'])
-        .doUpdateSet((eb) => ({
-          peer_id: eb.ref('excluded.peer_id'),
-          address_index: eb.ref('excluded.address_index'),
-          retired_at: null,
-          gone_at: null,
-        }))
-        .where((eb) =>
-          eb.or([eb('host_peers.peer_id', '=', eb.ref('excluded.peer_id')), eb('host_peers.gone_at', 'is not', null)]),
-        ),
-    )
-    .returningAll()
-    .executeTakeFirst();
+export async function claimHostPeers(tx: Tx, { serverId, publicKeys, at }: KeyClaim): Promise<string[]> {
+  const claimed: string[] = [];
+  for (const some of chunks(publicKeys)) {
+    const { rows } = await sql<{ public_key: string }>`
+      insert into host_peers (server_id, public_key, peer_id, address_index, created_at)
+      select server_id, public_key, id, address_index, ${at} from peers
+      where server_id = ${serverId} and removed_at is null and public_key in (${sql.join(some)})
+      on conflict (server_id, public_key) do update
+        set peer_id = excluded.peer_id, address_index = excluded.address_index, retired_at = null, gone_at = null
+        where host_peers.peer_id = excluded.peer_id or host_peers.gone_at is not null
+      returning public_key`.execute(tx.kysely);
+    claimed.push(...rows.map((row) => row.public_key));
+  }
+  return claimed;
 }
 
 /** Every key of ours that the host has or ever had, in order of id. */
@@ -75,18 +76,23 @@ export async function retireHostPeersOfUser(q: Queryable, userId: number, at: st
   return Number(result.numUpdatedRows);
 }
 
-/** The host confirmed that retired keys are gone; their addresses rest from `at`. A key that lives again stays. */
+/** The host confirmed that keys are gone; their addresses rest from `at`. A key that a live peer has by now stays. */
 export async function markGone(q: Queryable, ids: readonly number[], at: string): Promise<number> {
   let gone = 0;
   for (const some of chunks(ids)) {
     const result = await q.kysely
       .updateTable('host_peers')
-      .set({ gone_at: at })
+      .set({ gone_at: at, retired_at: sql<string>`coalesce(retired_at, ${at})` })
       .where('id', 'in', some)
-      .where('retired_at', 'is not', null)
       .where('gone_at', 'is', null)
+      .where((eb) => eb.not(eb.exists(livePeerWithKey())))
       .executeTakeFirst();
     gone += Number(result.numUpdatedRows);
   }
   return gone;
+}
+
+function livePeerWithKey() {
+  return sql`(select 1 from peers where peers.server_id = host_peers.server_id
+    and peers.public_key = host_peers.public_key and peers.removed_at is null)`;
 }

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import {
   changePeer,
   changePeersOfUser,
+  claimHostPeers,
   claimLease,
   countDevices,
   countPeers,
@@ -12,8 +13,8 @@ import {
   findPeerBySubmittedKey,
   findServer,
   findServerByName,
+  type HostPeerRow,
   holdsLease,
-  insertHostPeer,
   isAddressTaken,
   isPublicKeyTaken,
   isUniqueViolation,
@@ -205,6 +206,7 @@ describe.each(engines)('peers on %s', (engine) => {
     await updateServer(store, server.id, { public_key: 'servers' });
     const peer = await addPeer(store, ids, { public_key: 'live' });
     const tombstone = await claimKey(store, peer, 'tombstone');
+    await store.transaction((tx) => updatePeer(tx, peer.id, { public_key: 'live' }));
     await retireHostPeers(store, peer.id, { at: at(1), exceptKey: 'live' });
     const foreign = [{ public_key: 'foreign', allowed_ips: '' }];
     await store.transaction((tx) => replaceForeignPeers(tx, { serverId: server.id, peers: foreign, at: at(1) }));
@@ -357,21 +359,42 @@ describe.each(engines)('addresses on %s', (engine) => {
 });
 
 describe.each(engines)('keys on hosts on %s', (engine) => {
-  test('a tombstone of the same peer lives again, a key that another peer still has is refused', async () => {
+  test('only keys of live peers are claimed, each with the address of its peer', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, server } = await place(store);
+    const [live] = [await addPeer(store, ids, { public_key: 'live', address_index: 7 })];
+    await addPeer(store, ids, { public_key: 'removed', removed_at: at(1) });
+    const elsewhere = { ...ids, serverId: (await addServer(store)).id };
+    await addPeer(store, elsewhere, { public_key: 'elsewhere' });
+    const claim = (...publicKeys: string[]) =>
+      store.transaction((tx) => claimHostPeers(tx, { serverId: server.id, publicKeys, at: at(2) }));
+    expect(await claim('live', 'removed', 'elsewhere', 'unknown')).toEqual(['live']);
+    expect(await listHostPeers(store, server.id)).toMatchObject([
+      { peer_id: live.id, address_index: 7, created_at: at(2) },
+    ]);
+    await store.transaction((tx) => updatePeer(tx, live.id, { address_index: 9 }));
+    expect(await claim('live')).toEqual(['live']);
+    expect(await listHostPeers(store, server.id)).toMatchObject([{ address_index: 9, created_at: at(2) }]);
+    expect(await claim()).toEqual([]);
+  });
+
+  test('a tombstone of the same peer lives again, a key that the host holds for another one is refused', async () => {
     await using store = await openTestStore(engine);
     const { ids } = await place(store);
-    const [peer, other] = [await addPeer(store, ids), await addPeer(store, ids)];
+    const peer = await addPeer(store, ids);
     const row = await claimKey(store, peer, 'k');
-    expect(await claimKey(store, other, 'k')).toBeUndefined();
     expect(await retireHostPeers(store, peer.id, { at: at(1) })).toBe(1);
     expect(await claimKey(store, peer, 'k')).toEqual({ ...row, retired_at: null });
+    await store.transaction((tx) => changePeer(tx, peer.id, { removed_at: at(2), at: at(2) }));
     await retireHostPeers(store, peer.id, { at: at(2) });
+    const other = await addPeer(store, ids);
     expect(await claimKey(store, other, 'k')).toBeUndefined();
+    await store.transaction((tx) => updatePeer(tx, other.id, { public_key: 'another' }));
     await store.transaction((tx) => markGone(tx, [row?.id ?? 0], at(3)));
     expect(await claimKey(store, other, 'k')).toMatchObject({ peer_id: other.id, retired_at: null, gone_at: null });
   });
 
-  test('only retired keys are marked as gone, once', async () => {
+  test('only keys that no live peer has are marked as gone, once', async () => {
     await using store = await openTestStore(engine);
     const { ids, user, server } = await place(store);
     const peer = await addPeer(store, ids);
@@ -381,11 +404,21 @@ describe.each(engines)('keys on hosts on %s', (engine) => {
     expect(await store.transaction((tx) => markGone(tx, rows, at(2)))).toBe(1);
     expect(await store.transaction((tx) => markGone(tx, rows, at(3)))).toBe(0);
     expect(await listHostPeers(store, server.id)).toMatchObject([
-      { gone_at: at(2) },
+      { gone_at: at(2), retired_at: at(1) },
       { gone_at: null, retired_at: null },
     ]);
     await store.transaction((tx) => removePeersOfUser(tx, user.id, at(4)));
     expect(await retireHostPeersOfUser(store, user.id, at(4))).toBe(1);
+  });
+
+  test('a key that a pass put on the host after its peer had let it go is retired when it is gone', async () => {
+    await using store = await openTestStore(engine);
+    const { ids, server } = await place(store);
+    const peer = await addPeer(store, ids);
+    const row = await claimKey(store, peer, 'late');
+    await store.transaction((tx) => updatePeer(tx, peer.id, { public_key: 'new' }));
+    expect(await store.transaction((tx) => markGone(tx, [row?.id ?? 0], at(5)))).toBe(1);
+    expect(await listHostPeers(store, server.id)).toMatchObject([{ gone_at: at(5), retired_at: at(5) }]);
   });
 
   test('foreign peers are remembered while the host shows them', async () => {
@@ -454,12 +487,13 @@ async function place(store: Store) {
   return { user, server, ids: { userId: user.id, serverId: server.id } };
 }
 
-function claimKey(store: Store, peer: PeerRow, publicKey: string) {
-  return insertHostPeer(store, {
-    server_id: peer.server_id,
-    public_key: publicKey,
-    peer_id: peer.id,
-    address_index: peer.address_index ?? 2,
-    created_at: at(0),
+/** Gives the peer the key and claims it; undefined when that is refused. */
+async function claimKey(store: Store, peer: PeerRow, publicKey: string): Promise<HostPeerRow | undefined> {
+  const { server_id: serverId } = peer;
+  await store.transaction(async (tx) => {
+    await updatePeer(tx, peer.id, { public_key: publicKey });
+    await claimHostPeers(tx, { serverId, publicKeys: [publicKey], at: at(0) });
   });
+  const keys = await listHostPeers(store, serverId);
+  return keys.find((row) => row.public_key === publicKey && row.peer_id === peer.id);
 }

@@ -1,4 +1,4 @@
-import type { Instant } from '../domain/instant.ts';
+import { addSeconds, type Instant, minInstant, secondsBetween } from '../domain/instant.ts';
 import type { Clock, Waker } from '../services.ts';
 
 export interface LoopOptions {
@@ -10,8 +10,17 @@ export interface LoopOptions {
 }
 
 /**
+ * A pause after a round lasts this many times the round, so that a loop that is woken all the time takes at most a fifth
+ * of the process for itself.
+ */
+const PAUSE_FACTOR = 4;
+/** Even after the longest round what woke the loop is looked at within a second: access follows a payment in two. */
+const MAX_PAUSE_SECONDS = 1;
+
+/**
  * A background job: runs when it is due, when somebody wakes it, and once more when it was woken while running, so that
- * no wake-up is ever lost. Stopping waits for the round under way, whose signal is aborted.
+ * no wake-up is ever lost. A hundred wake-ups in a moment cost one round. Stopping waits for the round under way, whose
+ * signal is aborted.
  */
 export class Loop implements Waker, AsyncDisposable {
   readonly #options: LoopOptions;
@@ -19,6 +28,9 @@ export class Loop implements Waker, AsyncDisposable {
   #running: Promise<void> | undefined;
   #wokenAgain = false;
   #cancelTimer: () => void = () => {};
+  /** When the next round is due without a wake-up, and the earliest moment for one with it. */
+  #dueAt: Instant | undefined;
+  #pausedUntil: Instant | undefined;
 
   constructor(options: LoopOptions) {
     this.#options = options;
@@ -30,9 +42,8 @@ export class Loop implements Waker, AsyncDisposable {
       this.#wokenAgain = true;
       return;
     }
-    this.#cancelTimer();
-    // In a later tick, so that a round that wakes its own loop at once finds it running.
-    this.#running = Promise.resolve().then(() => this.#rounds());
+    if (this.#isPaused()) this.#schedule(this.#pausedUntil as Instant);
+    else this.#start();
   }
 
   /** Resolves when the round under way, if any, and those it was woken for meanwhile are over. */
@@ -46,15 +57,39 @@ export class Loop implements Waker, AsyncDisposable {
     await this.idle();
   }
 
+  /** The time has come, be it in the middle of a pause: only wake-ups wait. */
+  #come(): void {
+    if (this.#running === undefined) this.#start();
+    else this.#wokenAgain = true;
+  }
+
+  #start(): void {
+    this.#cancelTimer();
+    // In a later tick, so that a round that wakes its own loop at once finds it running.
+    this.#running = Promise.resolve().then(() => this.#rounds());
+  }
+
+  #isPaused(): boolean {
+    return this.#pausedUntil !== undefined && this.#options.clock.now() < this.#pausedUntil;
+  }
+
+  /** Never later than what was due before. */
+  #schedule(time: Instant): void {
+    this.#cancelTimer();
+    this.#dueAt = this.#dueAt === undefined ? time : minInstant(this.#dueAt, time);
+    this.#cancelTimer = this.#options.clock.at(this.#dueAt, () => this.#come());
+  }
+
   async #rounds(): Promise<void> {
-    let next: Instant;
     do {
       this.#wokenAgain = false;
-      next = await this.#round();
-    } while (this.#wokenAgain && !this.#abort.signal.aborted);
+      const startedAt = this.#options.clock.now();
+      this.#dueAt = await this.#round();
+      this.#pausedUntil = pauseAfter(startedAt, this.#options.clock.now());
+    } while (this.#wokenAgain && !this.#isPaused() && !this.#abort.signal.aborted);
     // In the same tick as the check above: a wake-up in between would be lost.
     this.#running = undefined;
-    if (!this.#abort.signal.aborted) this.#cancelTimer = this.#options.clock.at(next, () => this.wake());
+    if (!this.#abort.signal.aborted) this.#schedule(this.#wokenAgain ? this.#pausedUntil : this.#dueAt);
   }
 
   async #round(): Promise<Instant> {
@@ -64,4 +99,10 @@ export class Loop implements Waker, AsyncDisposable {
       return this.#options.onError(error);
     }
   }
+}
+
+function pauseAfter(startedAt: Instant, endedAt: Instant): Instant {
+  // A clock that was set back is no reason to wait.
+  const took = Math.max(0, secondsBetween(startedAt, endedAt));
+  return addSeconds(endedAt, Math.min(MAX_PAUSE_SECONDS, took * PAUSE_FACTOR));
 }

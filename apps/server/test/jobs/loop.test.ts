@@ -120,6 +120,40 @@ describe('a loop', () => {
     expect(rounds.started).toBe(3);
   });
 
+  test('many wake-ups after a long round cost one more round, after a pause of at most a second', async () => {
+    const rounds = new Rounds({ seconds: 60 });
+    rounds.loop.wake();
+    await ticks();
+    rounds.clock.advance(0.1);
+    rounds.loop.wake();
+    await rounds.end();
+    for (let wake = 0; wake < 5; wake += 1) rounds.loop.wake();
+    rounds.clock.advance(0.39);
+    await ticks();
+    expect(rounds.started).toBe(1);
+    rounds.clock.advance(0.01);
+    await ticks();
+    expect(rounds.started).toBe(2);
+    rounds.clock.advance(30);
+    await rounds.end();
+    rounds.loop.wake();
+    rounds.clock.advance(1);
+    await ticks();
+    expect(rounds.started).toBe(3);
+  });
+
+  test('what time asks for does not wait for the pause', async () => {
+    const rounds = new Rounds({ seconds: 0.2 });
+    rounds.loop.wake();
+    await ticks();
+    rounds.clock.advance(10);
+    await rounds.end();
+    rounds.loop.wake();
+    rounds.clock.advance(0.2);
+    await ticks();
+    expect(rounds.started).toBe(2);
+  });
+
   test('comes round again after an error, when its owner said', async () => {
     const rounds = new Rounds();
     rounds.loop.wake();

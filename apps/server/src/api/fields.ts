@@ -67,8 +67,10 @@ export const currency = z.enum(CURRENCIES as unknown as [string, ...string[]]);
 
 export const telegramId = z.int().min(1).max(Number.MAX_SAFE_INTEGER);
 
-/** A point in time as ISO-8601 UTC with milliseconds. */
-export const instant = z.iso.datetime({ precision: 3 });
+/** A point in time as ISO-8601 UTC with milliseconds. PostgreSQL has no year 0. */
+export const instant = z.iso
+  .datetime({ precision: 3 })
+  .refine((value) => !value.startsWith('0000'), 'must be in the years 0001 to 9999');
 
 /** Bounds of every list. `after_id` continues behind a row and is stable while rows are added. */
 export const page = {

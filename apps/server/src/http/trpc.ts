@@ -63,7 +63,13 @@ function handler(services: Services, router: AnyTRPCRouter): Handle {
   const options = {
     router,
     maxBatchSize: MAX_BATCH,
-    responseMeta: ({ ctx, errors }) => ({ headers: answerHeaders(ctx as Context | undefined, errors) }),
+    responseMeta: ({ ctx, info, errors }) => ({
+      headers: {
+        ...answerHeaders(ctx as Context | undefined, errors),
+        // What tRPC refuses before it has read the calls would go out as plain text.
+        ...(info === undefined ? { 'content-type': 'application/json' } : {}),
+      },
+    }),
     onError: ({ error, req }) => {
       tagWithRequest(error, req.id);
       logInternal(services.log, error, { request_id: req.id });

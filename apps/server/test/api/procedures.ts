@@ -84,6 +84,7 @@ export function restOutcome({ status, headers, body, text }: Answer<unknown>): O
 }
 
 export function trpcOutcome({ status, headers, body, text }: Answer<TrpcBody<unknown>>): Outcome {
-  const problem = body?.error?.data?.problem;
+  // What the HTTP server itself refuses, such as endless headers, never came to tRPC.
+  const problem = status >= 400 ? (body?.error?.data?.problem ?? (body as Record<string, unknown>)) : undefined;
   return { status, headers, text, problem, code: problem?.code as string | undefined, data: body?.result?.data };
 }

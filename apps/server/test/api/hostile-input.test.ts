@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { z } from 'zod';
 import {
   type App,
   engines,
@@ -147,10 +148,20 @@ const withQuery = procedures.filter(({ route }) => route.method === 'GET');
 /** A raw procedure takes its input as headers and bytes over REST, so only tRPC can send it wrong fields. */
 const transportsOf = (procedure: Procedure): readonly Transport[] => (isRaw(procedure) ? ['trpc'] : transports);
 
+const tried = new Set<unknown>();
+
+/** A schema that many procedures share, such as `id` and `limit`, gets its whole corpus once and a sample after that. */
+function valuesFor(schema: z.core.$ZodType): readonly unknown[] {
+  const values = hostileValues(schema);
+  if (tried.has(schema)) return values.filter((_, at) => at % 3 === 1);
+  tried.add(schema);
+  return values;
+}
+
 test.each(withInput)('$name refuses fields of the wrong kind', async (procedure) => {
   const calls = await prepare(procedure);
   for (const [key, schema] of Object.entries(procedure.input?.shape ?? {})) {
-    for (const value of hostileValues(schema)) {
+    for (const value of valuesFor(schema)) {
       const isForbidden = mustRefuse(key, schema, value);
       for (const transport of transportsOf(procedure)) {
         // In a path or query string everything is text, and text that reads as the right thing is the right thing.

@@ -12,6 +12,10 @@ import { prepareWorkloads } from './workloads.ts';
 
 export interface Comparison {
   readonly name: string;
+  /** As fast as they are answered. */
+  readonly requestsPerSecond: number;
+  readonly bareRequestsPerSecond: number;
+  /** Both at the same rate. */
   readonly call: Slice;
   readonly bare: Slice;
   /** CPU of the call per CPU of the bare route, the median over the rounds. */
@@ -47,9 +51,16 @@ const { values } = parseArgs({
     peers: { type: 'string', default: '1000' },
     /** Payments settled in all rounds together. */
     payments: { type: 'string', default: '3000' },
+    /** Requests a second while CPU is measured. */
+    rate: { type: 'string', default: '500' },
   },
 });
-const limits = { seconds: Number(values.seconds), rounds: Number(values.rounds), peers: Number(values.peers) };
+const limits = {
+  seconds: Number(values.seconds),
+  rounds: Number(values.rounds),
+  peers: Number(values.peers),
+  rate: Number(values.rate),
+};
 
 const secrets = {
   PROMOTE_SECRET: 'the-benchmark-promotes-its-admin-with-this',
@@ -118,27 +129,63 @@ async function measureEngine(engine: string, databaseUrl: string): Promise<Engin
   const accounts = await openAccounts(server.baseUrl, secrets.PROMOTE_SECRET);
   const peers = await createPeers(accounts, limits.peers);
   const webhookSecret = secrets.PAYMENT_WEBHOOK_SECRET;
-  const workloads = await prepareWorkloads({ accounts, webhookSecret, payments: Number(values.payments) });
+  const workloads = await prepareWorkloads({
+    accounts,
+    webhookSecret,
+    payments: Number(values.payments),
+    slices: 2 * (limits.rounds + 1),
+  });
   const calls: Comparison[] = [];
   for (const workload of workloads) calls.push(await compare(server, bare, workload));
   return { engine, calls, peers, rssAfterLoadBytes: (await server.usage()).rssBytes };
 }
 
-/** In interleaved pairs, so that a machine that gets slower or faster meanwhile does so for both. The first pair only warms up. */
+interface Pair {
+  readonly fast: Slice;
+  readonly bareFast: Slice;
+  readonly call: Slice;
+  readonly bare: Slice;
+}
+
+/**
+ * In interleaved pairs, so that a machine that gets slower or faster meanwhile does so for both. The first pair only
+ * warms up. CPU is compared at one rate: a server that is the slower of the two keeps its client waiting, and waking a
+ * client costs the kernel more than all of a bare route.
+ */
 async function compare(server: MeasuredServer, bare: MeasuredServer, workload: Workload): Promise<Comparison> {
-  const pairs: { call: Slice; bare: Slice }[] = [];
-  await drive(bare, bareLoad, limits.seconds);
-  await drive(server, workload, limits.seconds);
-  for (let round = 0; round < limits.rounds; round += 1) {
-    const bareSlice = await drive(bare, bareLoad, limits.seconds);
-    pairs.push({ bare: bareSlice, call: await drive(server, workload, limits.seconds) });
-  }
-  const ratioOf = (pair: { call: Slice; bare: Slice }) =>
-    pair.call.cpuMicrosecondsPerRequest / pair.bare.cpuMicrosecondsPerRequest;
+  const pairs: Pair[] = [];
+  await measurePair(server, bare, workload);
+  for (let round = 0; round < limits.rounds; round += 1) pairs.push(await measurePair(server, bare, workload));
   const cpuRatio = median(pairs.map(ratioOf));
-  const middle = pairs.toSorted((a, b) => ratioOf(a) - ratioOf(b))[Math.floor(pairs.length / 2)];
+  const middle = pairs.find((pair) => ratioOf(pair) === cpuRatio);
   if (middle === undefined) throw new Error('At least one round is needed');
-  return { name: workload.name, ...middle, cpuRatio };
+  return {
+    name: workload.name,
+    requestsPerSecond: median(pairs.map(({ fast }) => fast.requestsPerSecond)),
+    bareRequestsPerSecond: median(pairs.map(({ bareFast }) => bareFast.requestsPerSecond)),
+    call: middle.call,
+    bare: middle.bare,
+    cpuRatio,
+  };
+}
+
+async function measurePair(server: MeasuredServer, bare: MeasuredServer, workload: Workload): Promise<Pair> {
+  const { seconds, rate } = limits;
+  const requests = workload.limit ?? Number.POSITIVE_INFINITY;
+  const bareFast = await drive(bare, bareLoad, { seconds, requests: Number.POSITIVE_INFINITY });
+  const fast = await drive(server, workload, { seconds, requests });
+  const call = await drive(server, workload, { seconds, requests, rate });
+  const sameRate = Math.min(rate, call.requestsPerSecond);
+  return {
+    bareFast,
+    fast,
+    call,
+    bare: await drive(bare, bareLoad, { seconds, requests: Number.POSITIVE_INFINITY, rate: sameRate }),
+  };
+}
+
+function ratioOf({ call, bare }: Pair): number {
+  return call.cpuMicrosecondsPerRequest / bare.cpuMicrosecondsPerRequest;
 }
 
 function median(values: readonly number[]): number {

@@ -12,6 +12,8 @@ export interface Call {
 export interface Workload {
   readonly name: string;
   readonly next: () => Call | undefined;
+  /** Requests of one slice at most, when there are only so many. */
+  readonly limit?: number;
 }
 
 export interface Slice {
@@ -23,13 +25,26 @@ export interface Slice {
 /** Enough to keep a one-core server busy without a queue that hides its speed. */
 const CONNECTIONS = 16;
 
-/** Repeats a request over keep-alive connections for `seconds`, or until there are no more. Any answer but 2xx is an error. */
-export async function drive(server: MeasuredServer, workload: Workload, seconds: number): Promise<Slice> {
+export interface Pace {
+  readonly seconds: number;
+  /** Requests at most. */
+  readonly requests: number;
+  /** Requests a second, spread evenly; without it as fast as they are answered. */
+  readonly rate?: number;
+}
+
+/**
+ * Repeats a request over keep-alive connections until the time is over or there are no more. Any answer but 2xx is an
+ * error.
+ */
+export async function drive(server: MeasuredServer, workload: Workload, pace: Pace): Promise<Slice> {
   const pool = new Pool(server.baseUrl, { connections: CONNECTIONS, pipelining: 1 });
   const before = await server.usage();
   const startedAt = performance.now();
-  const deadline = startedAt + seconds * 1000;
-  const counts = await Promise.all(Array.from({ length: CONNECTIONS }, () => repeat(pool, workload, deadline)));
+  const share = { ...pace, requests: Math.ceil(pace.requests / CONNECTIONS) };
+  const counts = await Promise.all(
+    Array.from({ length: CONNECTIONS }, (_, index) => repeat(pool, workload, { ...share, startedAt, index })),
+  );
   const elapsedSeconds = (performance.now() - startedAt) / 1000;
   const after = await server.usage();
   await pool.close();
@@ -42,9 +57,24 @@ export async function drive(server: MeasuredServer, workload: Workload, seconds:
   };
 }
 
-async function repeat(pool: Pool, workload: Workload, deadline: number): Promise<number> {
+interface Share extends Pace {
+  readonly startedAt: number;
+  /** Which of the connections: they take turns. */
+  readonly index: number;
+}
+
+async function repeat(
+  pool: Pool,
+  workload: Workload,
+  { startedAt, seconds, requests, rate, index }: Share,
+): Promise<number> {
+  const gapMs = rate === undefined ? 0 : (CONNECTIONS * 1000) / rate;
+  const deadline = startedAt + seconds * 1000;
   let count = 0;
-  while (performance.now() < deadline) {
+  while (count < requests) {
+    const due = startedAt + gapMs * (count + index / CONNECTIONS);
+    if (Math.max(due, performance.now()) >= deadline) break;
+    if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
     const call = workload.next();
     if (call === undefined) break;
     await send(pool, call);

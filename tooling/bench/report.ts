@@ -14,10 +14,10 @@ function printEngine({ engine, calls, peers, rssAfterLoadBytes }: EngineReport):
   console.log(
     `\n${engine.padEnd(26)}${['requests/s', 'bare/s', 'µs CPU', 'bare µs', 'CPU ratio'].map(column).join('')}`,
   );
-  for (const { name, call, bare, cpuRatio } of calls) {
+  for (const { name, requestsPerSecond, bareRequestsPerSecond, call, bare, cpuRatio } of calls) {
     const numbers = [
-      call.requestsPerSecond,
-      bare.requestsPerSecond,
+      requestsPerSecond,
+      bareRequestsPerSecond,
       call.cpuMicrosecondsPerRequest,
       bare.cpuMicrosecondsPerRequest,
     ];

@@ -9,6 +9,8 @@ export interface WorkloadOptions {
   readonly webhookSecret: string;
   /** How many payments are opened, each to be paid by one webhook. */
   readonly payments: number;
+  /** How many slices share them. */
+  readonly slices: number;
 }
 
 /** The calls that matter most, on a database with ten tariffs and a hundred paying users. */
@@ -25,7 +27,11 @@ export async function prepareWorkloads(options: WorkloadOptions): Promise<readon
     always('GET /tariffs', { method: 'GET', path: '/tariffs' }),
     always('GET /trpc/tariff.list', { method: 'GET', path: '/trpc/tariff.list?input=%7B%7D' }),
     always('GET /auth/me', { method: 'GET', path: '/auth/me', headers: { authorization } }),
-    { name: 'POST /payments/webhook', next: () => deliveries.pop() },
+    {
+      name: 'POST /payments/webhook',
+      next: () => deliveries.pop(),
+      limit: Math.floor(options.payments / options.slices),
+    },
   ];
 }
 

@@ -68,21 +68,35 @@ const routers = initTRPC.meta<Meta>().create({ errorFormatter });
 
 export const router = routers.router;
 
-/** Rate limit, error mapping and measurement: around every single call, batched or not. */
-const baseProcedure = procedures.procedure.use(async ({ ctx, path, meta, getRawInput, next }) => {
-  await limitRate(ctx, path, meta?.rate ?? 'default');
-  const stop = ctx.services.metrics.startProcedure(path);
-  // No input is none of the keys, as it is over REST: `/trpc/tariff.list` lists.
-  const result = await next({ getRawInput: () => getRawInput().then((input) => (input === undefined ? {} : input)) });
-  if (result.ok) {
-    stop('ok');
-    return result;
-  }
-  const error = toTrpcError(result.error);
-  stop(error.message);
-  noteFailure(ctx, path, error.cause as DomainError);
-  throw error;
-});
+/** Who a call is let in as; throws for whom it is not. */
+type Admit<Caller> = (ctx: Context, scope: Scope | undefined) => Caller | Promise<Caller>;
+
+/**
+ * Rate limit, admission, error mapping and measurement around every single call, batched or not. One middleware: tRPC
+ * copies a call's options for each.
+ */
+function procedureFor<Caller>(access: NonNullable<Meta['access']>, admit: Admit<Caller>) {
+  return procedures.procedure.meta({ access }).use(async ({ ctx, path, meta, getRawInput, next }) => {
+    await limitRate(ctx, path, meta?.rate ?? 'default');
+    const stop = ctx.services.metrics.startProcedure(path);
+    try {
+      const caller = await admit(ctx, meta?.scope);
+      // No input is none of the keys, as it is over REST: `/trpc/tariff.list` lists.
+      const orNone = () => getRawInput().then((input) => (input === undefined ? {} : input));
+      // The types of `next` take either of the two; it honours both.
+      const options: { ctx: { caller: Caller } } = Object.assign({ ctx: { caller } }, { getRawInput: orNone });
+      const result = await next(options);
+      if (!result.ok) throw result.error;
+      stop('ok');
+      return result;
+    } catch (error) {
+      const refusal = toTrpcError(error);
+      stop(refusal.message);
+      noteFailure(ctx, path, refusal.cause as DomainError);
+      throw refusal;
+    }
+  });
+}
 
 async function limitRate(ctx: Context, path: string, bucket: 'auth' | 'default' | 'none'): Promise<void> {
   if (bucket === 'none') return;
@@ -111,34 +125,33 @@ function noteFailure(ctx: Context, path: string, error: DomainError): void {
   }
 }
 
-/** Anybody, signed in or not. A bad token is still refused. */
-export const publicProcedure = baseProcedure.meta({ access: 'public' });
+/** Anybody, signed in or not, with a good token or a bad one. */
+export const publicProcedure = procedureFor('public', () => undefined);
 
-const knownProcedure = baseProcedure.use(async ({ ctx, meta, next }) => {
+/** A signed-in person, admin or not: own rows only. */
+export const userProcedure = procedureFor('person', async (ctx, scope) => asPerson(await knownActor(ctx, scope)));
+
+/** A person for own rows; services and admins for anybody's. */
+export const accountProcedure = procedureFor('account', knownActor);
+
+/** Admins, and services whose key has the scope that the procedure's meta names. */
+export const adminProcedure = procedureFor('admin', async (ctx, scope) => {
+  const actor = await knownActor(ctx, scope);
+  if (actor.kind === 'user') throw new DomainError('admin_required');
+  return actor;
+});
+
+async function knownActor(ctx: Context, scope: Scope | undefined): Promise<AccountActor> {
   const actor = await ctx.actor();
   if (actor.kind === 'public') throw new DomainError('not_authenticated');
-  if (actor.kind === 'service') checkScope(actor, meta?.scope);
-  return next({ ctx: { ...ctx, caller: actor as AccountActor } });
-});
+  if (actor.kind === 'service') checkScope(actor, scope);
+  return actor;
+}
 
 function checkScope(actor: ServiceActor, scope: Scope | undefined): void {
   if (scope === undefined) throw new DomainError('not_allowed');
   if (!actor.scopes.has(scope)) throw new DomainError('scope_required');
 }
-
-/** A signed-in person, admin or not: own rows only. */
-export const userProcedure = knownProcedure
-  .meta({ access: 'person' })
-  .use(({ ctx, next }) => next({ ctx: { ...ctx, caller: asPerson(ctx.caller) } }));
-
-/** A person for own rows; services and admins for anybody's. */
-export const accountProcedure = knownProcedure.meta({ access: 'account' });
-
-/** Admins, and services whose key has the scope that the procedure's meta names. */
-export const adminProcedure = knownProcedure.meta({ access: 'admin' }).use(({ ctx, next }) => {
-  if (ctx.caller.kind === 'user') throw new DomainError('admin_required');
-  return next({ ctx });
-});
 
 function asPerson(actor: Actor): PersonActor {
   if (actor.kind === 'user' || actor.kind === 'admin') return actor;

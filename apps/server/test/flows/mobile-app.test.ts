@@ -214,7 +214,7 @@ describe.each(engines)('the mobile app on %s', (engine) => {
 
   test('rows 10, 12 and 13: opens a payment by its price, reads it and lists it', async () => {
     await using box = await unbox(engine);
-    const { phone, tariffId, userId } = box;
+    const { phone, userId } = box;
     const body = { amount: '5.00', currency: 'USD', status: 'completed' };
     const created = read(await phone.ok('POST', '/payments/', body), payment);
     expect(created).toMatchObject({ user_id: userId, amount: '5.00', currency: 'USD', provider: 'standard' });
@@ -225,12 +225,11 @@ describe.each(engines)('the mobile app on %s', (engine) => {
 
     const named = { ...body, provider: 'standard', provider_payment_id: 'ch-of-somebody', user_id: userId };
     expect(read(await phone.ok('POST', '/payments/', named), payment)).toEqual(created);
-    expect(await phone.refused('POST', '/payments/', { ...named, user_id: userId + 1 })).toMatchObject({
-      status: expect.any(Number),
+    expect(await phone.refused('POST', '/payments/', { ...named, user_id: userId + 1 })).toEqual({
+      status: 403,
       detail: 'Not allowed',
     });
     expect(await phone.refused('POST', '/payments/', { ...body, amount: '4.99' })).toMatchObject({ status: 400 });
-    expect(tariffId).toBeGreaterThan(0);
   });
 
   test('row 14, a deliberate exception: its payments are not edited or deleted by their owner', async () => {

@@ -24,6 +24,16 @@ describe.each(engines)('a host on %s', (engine) => {
     expect(await world.server()).toMatchObject({ public_key: world.host.publicKey, endpoint: 'vpn.example.com:51820' });
   });
 
+  test('never gets its own key as a peer, even if a user submitted it before it was known', async () => {
+    await using world = await World.start({ engine });
+    const user = await world.customer();
+    await updateServer(world.store, (await world.server()).id, { public_key: null });
+    const { peer } = await world.create(user, { publicKey: world.host.publicKey });
+    await world.app.settled();
+    expect(world.host.peers()).toEqual([]);
+    expect(await world.judged(peer.id)).toMatchObject({ state: 'failed', peer: { last_error: 'key_conflict' } });
+  });
+
   test('is not asked to make changes when there is nothing to change', async () => {
     await using world = await World.start({ engine });
     await world.device();
@@ -180,8 +190,11 @@ describe.each(engines)('foreign peers on %s', (engine) => {
 
   test('keep an address that was given out before they were seen: the peer gets another one', async () => {
     await using world = await World.start({ engine });
+    const user = await world.customer();
+    await world.app.settled();
     const foreign = world.host.addForeignPeer(['10.8.0.2/32']);
-    const { peer } = await world.device();
+    const { peer } = await world.create(user);
+    await world.app.settled();
     expect(peer.wg_ip).toBe('10.8.0.2/32');
     expect(world.addressesOf(foreign)).toEqual(['10.8.0.2/32']);
     expect(await world.row(peer.id)).toMatchObject({

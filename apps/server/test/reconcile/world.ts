@@ -27,23 +27,28 @@ export interface WorldOptions {
 /** A whole server whose one host is a fake, and shortcuts past registration and payment. */
 export class World implements AsyncDisposable {
   readonly app: App;
+  /** Of the server from the environment, and of every other one that has none in `hosts`. */
   readonly host: FakeHost;
+  /** By id of server. */
+  readonly hosts: Map<number, FakeHost>;
   #people = 0;
 
-  private constructor(app: App, host: FakeHost) {
+  private constructor({ app, host, hosts }: Pick<World, 'app' | 'host' | 'hosts'>) {
     this.app = app;
     this.host = host;
+    this.hosts = hosts;
   }
 
   static async start({ engine, env, host: hostOptions }: WorldOptions): Promise<World> {
     const host = new FakeHost(hostOptions);
+    const hosts = new Map<number, FakeHost>();
     const app = await startApp({
       engine,
       env: { WG_APPLY_ENABLED: '1', WG_ENDPOINT: 'vpn.example.com:51820', WG_POOL_V4: POOL, ...env },
-      openDriver: () => host.driver(),
+      openDriver: ({ id }) => (hosts.get(id) ?? host).driver(),
     });
     await app.settled();
-    return new World(app, host);
+    return new World({ app, host, hosts });
   }
 
   get store() {
@@ -127,8 +132,9 @@ export class World implements AsyncDisposable {
     this.host.delete(publicKey as PublicKey);
   }
 
-  /** Moves time and waits for what that set off. */
+  /** Lets everything come to rest, moves time, and waits for what that set off. */
   async pass(seconds: number): Promise<void> {
+    await this.app.settled();
     this.app.clock.advance(seconds);
     await this.app.settled();
   }

@@ -116,17 +116,6 @@ export function changePeer(tx: Tx, id: number, patch: PeerPatch & { readonly at:
     .executeTakeFirstOrThrow();
 }
 
-/** Wants a new version of all of a user's live peers, after a change of what he may do. Answers how many. */
-export async function changePeersOfUser(tx: Tx, userId: number, at: string): Promise<number> {
-  const result = await tx.kysely
-    .updateTable('peers')
-    .set(wanted(at))
-    .where('user_id', '=', userId)
-    .where('removed_at', 'is', null)
-    .executeTakeFirst();
-  return Number(result.numUpdatedRows);
-}
-
 /** The keys and the address stay taken until the hosts confirm. Answers the peers that were live. */
 export function removePeersOfUser(tx: Tx, userId: number, at: string): Promise<PeerRow[]> {
   return tx.kysely

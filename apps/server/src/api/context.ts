@@ -1,5 +1,5 @@
-import type { Services } from '../services.ts';
 import { authenticate } from '../ops/authenticate.ts';
+import type { Services } from '../services.ts';
 import type { Actor } from './actor.ts';
 
 /** What a transport knows of one HTTP request. */

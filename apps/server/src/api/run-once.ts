@@ -1,4 +1,11 @@
-import { claimIdempotencyKey, completeIdempotencyKey, findIdempotencyKey, releaseIdempotencyKey, takeOverIdempotencyKey, type Queryable } from '@vpn-api/db';
+import {
+  claimIdempotencyKey,
+  completeIdempotencyKey,
+  findIdempotencyKey,
+  type Queryable,
+  releaseIdempotencyKey,
+  takeOverIdempotencyKey,
+} from '@vpn-api/db';
 import { sha256Hex } from '../crypto/random.ts';
 import { DomainError, invalidField } from '../domain/errors.ts';
 import { addSeconds } from '../domain/instant.ts';

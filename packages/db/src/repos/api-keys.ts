@@ -2,7 +2,7 @@ import type { Insertable, Selectable } from 'kysely';
 import type { ApiKeys } from '../schema.generated.ts';
 import type { Queryable } from '../store.ts';
 import { parseWords } from './json.ts';
-import { DEFAULT_LIMIT, type Page } from './page.ts';
+import { onPage, type Page } from './page.ts';
 
 export type ApiKeyRow = Omit<Selectable<ApiKeys>, 'scopes'> & { readonly scopes: readonly string[] };
 export type NewApiKey = Omit<Insertable<ApiKeys>, 'scopes'> & { readonly scopes: readonly string[] };
@@ -23,14 +23,7 @@ export async function findApiKey(q: Queryable, id: number): Promise<ApiKeyRow | 
 }
 
 export async function listApiKeys(q: Queryable, page: Page = {}): Promise<ApiKeyRow[]> {
-  const rows = await q.kysely
-    .selectFrom('api_keys')
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  const rows = await onPage(q.kysely.selectFrom('api_keys').selectAll(), page).execute();
   return rows.map(parse);
 }
 

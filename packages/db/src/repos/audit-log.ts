@@ -1,7 +1,7 @@
 import type { Insertable, Selectable } from 'kysely';
 import type { AuditLog } from '../schema.generated.ts';
 import type { Queryable } from '../store.ts';
-import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { countOf, given, onPage, type Page } from './page.ts';
 
 export type AuditRow = Selectable<AuditLog>;
 export type NewAudit = Omit<Insertable<AuditLog>, 'id'>;
@@ -19,18 +19,11 @@ export async function insertAudit(q: Queryable, entry: NewAudit): Promise<void> 
 }
 
 export function listAudit(q: Queryable, filter: AuditFilter = {}, page: Page = {}): Promise<AuditRow[]> {
-  return matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  return onPage(matching(q, filter).selectAll(), page).execute();
 }
 
-export async function countAudit(q: Queryable, filter: AuditFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countAudit(q: Queryable, filter: AuditFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 function matching(q: Queryable, { actor, action, target, since }: AuditFilter) {

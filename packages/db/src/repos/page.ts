@@ -1,5 +1,6 @@
-import { type Expression, type RawBuilder, sql } from 'kysely';
+import { type Expression, type RawBuilder, type SelectQueryBuilder, sql } from 'kysely';
 import type { DialectHelpers } from '../dialect.ts';
+import type { DB } from '../schema.generated.ts';
 
 /** Part of a list that is ordered by id. */
 export interface Page {
@@ -12,6 +13,21 @@ export interface Page {
 }
 
 export const DEFAULT_LIMIT = 100;
+
+/** One page of a list ordered by id. */
+export function onPage<Table extends keyof DB, Row>(
+  query: SelectQueryBuilder<DB, Table, Row>,
+  { skip = 0, limit = DEFAULT_LIMIT, afterId = 0 }: Page,
+): SelectQueryBuilder<DB, Table, Row> {
+  const id = sql.ref<number>('id');
+  return query.where(id, '>', afterId).orderBy(id).limit(limit).offset(skip);
+}
+
+/** How many rows a filter matches. */
+export async function countOf<Table extends keyof DB>(query: SelectQueryBuilder<DB, Table, object>): Promise<number> {
+  const counted = query.select((eb) => eb.fn.countAll<number>().as('total'));
+  return ((await counted.executeTakeFirstOrThrow()) as { total: number }).total;
+}
 
 /** Rows of one bulk statement: both engines cap the number of parameters, at 32 766 and 65 535. */
 export const CHUNK_ROWS = 500;

@@ -1,7 +1,7 @@
 import type { Insertable, Selectable } from 'kysely';
 import type { PaymentEvents } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { countOf, DEFAULT_LIMIT, given, onPage, type Page } from './page.ts';
 
 /** One verified delivery of a provider: the inbox. */
 export type PaymentEventRow = Selectable<PaymentEvents>;
@@ -94,18 +94,11 @@ export function listMatchedParkedEvents(q: Queryable, page: Page = {}): Promise<
 }
 
 export function listEvents(q: Queryable, filter: EventFilter = {}, page: Page = {}): Promise<PaymentEventRow[]> {
-  return matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  return onPage(matching(q, filter).selectAll(), page).execute();
 }
 
-export async function countEvents(q: Queryable, filter: EventFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countEvents(q: Queryable, filter: EventFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 function parked(q: Queryable) {

@@ -1,7 +1,7 @@
 import type { Insertable, Selectable, Updateable } from 'kysely';
 import type { Payments } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { countOf, given, onPage, type Page } from './page.ts';
 
 export type PaymentRow = Selectable<Payments>;
 export type NewPayment = Omit<Insertable<Payments>, 'id'>;
@@ -87,18 +87,11 @@ export function listChildPayments(q: Queryable, parentId: number): Promise<Payme
 }
 
 export function listPayments(q: Queryable, filter: PaymentFilter = {}, page: Page = {}): Promise<PaymentRow[]> {
-  return matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  return onPage(matching(q, filter).selectAll(), page).execute();
 }
 
-export async function countPayments(q: Queryable, filter: PaymentFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countPayments(q: Queryable, filter: PaymentFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 /** The caller holds the locks of the user and the payment, and has checked that the state may move there. */

@@ -1,7 +1,7 @@
 import { type Insertable, type RawBuilder, type Selectable, sql, type Updateable } from 'kysely';
 import type { Peers } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { bulkValues, chunks, DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { bulkValues, chunks, countOf, given, onPage, type Page } from './page.ts';
 
 export type PeerRow = Selectable<Peers>;
 export type NewPeer = Omit<Insertable<Peers>, 'id'>;
@@ -54,11 +54,8 @@ export function findPeerBySubmittedKey(
 }
 
 /** Devices as the limit counts them: everything that is not being removed, deactivated peers too. */
-export async function countDevices(q: Queryable, userId: number): Promise<number> {
-  const counted = live(q)
-    .where('user_id', '=', userId)
-    .select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countDevices(q: Queryable, userId: number): Promise<number> {
+  return countOf(live(q).where('user_id', '=', userId));
 }
 
 /** Whether a key is in use anywhere: by a live peer, one that must still go from a host, a foreign one, or as a server's own. */
@@ -80,18 +77,11 @@ export async function listDevicesOfUsers(q: Queryable, userIds: readonly number[
 }
 
 export function listPeers(q: Queryable, filter: PeerFilter = {}, page: Page = {}): Promise<PeerRow[]> {
-  return matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  return onPage(matching(q, filter).selectAll(), page).execute();
 }
 
-export async function countPeers(q: Queryable, filter: PeerFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countPeers(q: Queryable, filter: PeerFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 /** Users with a live peer on a server, in order of id. */

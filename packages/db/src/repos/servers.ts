@@ -1,7 +1,7 @@
 import { type Insertable, type Selectable, sql, type Updateable } from 'kysely';
 import type { Servers } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { countOf, given, onPage, type Page } from './page.ts';
 
 export type ServerRow = Selectable<Servers>;
 export type NewServer = Omit<Insertable<Servers>, 'id'>;
@@ -54,18 +54,11 @@ export function lockServer(tx: Tx, id: number): Promise<ServerRow | undefined> {
 }
 
 export function listServers(q: Queryable, filter: ServerFilter = {}, page: Page = {}): Promise<ServerRow[]> {
-  return matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  return onPage(matching(q, filter).selectAll(), page).execute();
 }
 
-export async function countServers(q: Queryable, filter: ServerFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countServers(q: Queryable, filter: ServerFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 export interface ServerLoad {

@@ -3,7 +3,7 @@ import { flagOf } from '../dialect.ts';
 import type { TariffPrices, Tariffs } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
 import { parseWords } from './json.ts';
-import { chunks, DEFAULT_LIMIT, type Page } from './page.ts';
+import { chunks, countOf, DEFAULT_LIMIT, onPage, type Page } from './page.ts';
 
 export type TariffRow = Selectable<Tariffs>;
 export type NewTariff = Omit<Insertable<Tariffs>, 'id'>;
@@ -53,19 +53,12 @@ export async function listTariffs(
   filter: TariffFilter = {},
   page: Page = {},
 ): Promise<TariffWithPrices[]> {
-  const rows = await matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  const rows = await onPage(matching(q, filter).selectAll(), page).execute();
   return await withPrices(q, rows);
 }
 
-export async function countTariffs(q: Queryable, filter: TariffFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countTariffs(q: Queryable, filter: TariffFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 /** Unarchived tariffs that cost exactly this: how older clients name what they buy. */

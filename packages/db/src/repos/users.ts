@@ -2,7 +2,7 @@ import { type Insertable, type Selectable, sql, type Updateable } from 'kysely';
 import { flagOf } from '../dialect.ts';
 import type { Users } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { chunks, DEFAULT_LIMIT, given, type Page } from './page.ts';
+import { chunks, countOf, given, onPage, type Page } from './page.ts';
 
 export type UserRow = Selectable<Users>;
 export type NewUser = Insertable<Users>;
@@ -114,18 +114,11 @@ export async function findUserForSession(
 }
 
 export function listUsers(q: Queryable, filter: UserFilter = {}, page: Page = {}): Promise<UserRow[]> {
-  return matching(q, filter)
-    .selectAll()
-    .where('id', '>', page.afterId ?? 0)
-    .orderBy('id')
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .offset(page.skip ?? 0)
-    .execute();
+  return onPage(matching(q, filter).selectAll(), page).execute();
 }
 
-export async function countUsers(q: Queryable, filter: UserFilter = {}): Promise<number> {
-  const counted = matching(q, filter).select((eb) => eb.fn.countAll<number>().as('total'));
-  return (await counted.executeTakeFirstOrThrow()).total;
+export function countUsers(q: Queryable, filter: UserFilter = {}): Promise<number> {
+  return countOf(matching(q, filter));
 }
 
 export function updateUser(q: Queryable, id: number, patch: UserPatch): Promise<UserRow> {

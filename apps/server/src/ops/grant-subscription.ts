@@ -17,6 +17,8 @@ export interface GrantSubscription {
 export interface Granted {
   readonly period: SubscriptionPeriodRow;
   readonly chain: Chain;
+  /** When it was granted: seen from any moment before, a first period has not begun. */
+  readonly at: Instant;
 }
 
 /**
@@ -35,7 +37,7 @@ export async function grantSubscription(
       const period = await appendGrant(tx, input, now);
       const details = { tariff_id: input.tariffId, period_id: period.id, reason: input.reason ?? null };
       await audit(tx, { ...source, at: now, action: 'subscription.grant', target, details });
-      const granted = { period, chain: await loadChain(tx, input.userId) };
+      const granted = { period, chain: await loadChain(tx, input.userId), at: now };
       await beforeCommit(tx, granted);
       tx.onCommit(() => reconciler.wake());
       return granted;

@@ -32,14 +32,12 @@ export const assignTariff = adminProcedure
   )
   .mutation(({ ctx, input }) =>
     runOnce({ ctx, path: 'auth.assignTariff', input }, async (saveAnswer) => {
-      const { store, clock } = ctx.services;
-      const now = clock.now();
-      const answer = ({ chain }: Granted) => ({
+      const answer = ({ chain, at }: Granted) => ({
         msg: 'tariff assigned' as const,
         ...input,
-        subscription: subscriptionView(chain, now),
+        subscription: subscriptionView(chain, at),
       });
-      await getUserToActFor(store, ctx.caller, input.user_id);
+      await getUserToActFor(ctx.services.store, ctx.caller, input.user_id);
       const granted = await grantSubscription(
         ctx.services,
         { userId: input.user_id, tariffId: input.tariff_id },

@@ -25,12 +25,11 @@ export const grantSubscriptionProcedure = adminProcedure
   .mutation(({ ctx, input }) =>
     runOnce({ ctx, path: 'subscription.grant', input }, async (saveAnswer) => {
       await getUserToActFor(ctx.services.store, ctx.caller, input.user_id);
-      const now = ctx.services.clock.now();
       const granted = await grantSubscription(
         ctx.services,
         { userId: input.user_id, tariffId: input.tariff_id, reason: input.reason ?? undefined },
-        { source: auditOf(ctx), beforeCommit: (tx, { chain }) => saveAnswer(tx, subscriptionView(chain, now)) },
+        { source: auditOf(ctx), beforeCommit: (tx, { chain, at }) => saveAnswer(tx, subscriptionView(chain, at)) },
       );
-      return subscriptionView(granted.chain, now);
+      return subscriptionView(granted.chain, granted.at);
     }),
   );

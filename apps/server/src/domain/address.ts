@@ -1,5 +1,4 @@
 import { type Cidr, FIRST_PEER_INDEX, indexOf, type Pool, parseHostCidr, parsePool } from '@vpn-api/wg/address';
-import { epochMs } from './instant.ts';
 
 /** How long an address rests after the host confirmed that its peer is gone, so that late packets find nobody. */
 export const ADDRESS_REST_SECONDS = 600;
@@ -20,29 +19,11 @@ export function lastPeerIndex(pools: AddressPools): number {
   return Math.min(pools.v4.lastIndex, pools.v6?.lastIndex ?? Number.POSITIVE_INFINITY);
 }
 
-export interface AddressQuery {
-  readonly pools: AddressPools;
-  /** Indexes of live peers and of tombstones that still hold or rest theirs. */
-  readonly taken: Iterable<number>;
-  /** `allowed_ips` of the foreign peers on the host, one CIDR each; unreadable text is passed over. */
-  readonly foreign: readonly string[];
-}
-
 /**
- * The index for a new peer, or undefined when the pool is full. Goes up before it fills gaps, so an address that was
- * given back stays unused for as long as the pool allows.
- */
-export function chooseAddressIndex({ pools, taken, foreign }: AddressQuery): number | undefined {
-  const used = new Set(taken);
-  let highest = FIRST_PEER_INDEX - 1;
-  for (const index of used) highest = Math.max(highest, index);
-  const blocked = blockedSpans(pools, foreign);
-  return firstFree(highest + 1, { pools, used, blocked }) ?? firstFree(FIRST_PEER_INDEX, { pools, used, blocked });
-}
-
-/**
- * The first index above the highest one ever taken, without looking at the others; undefined when the top is reached.
- * The cheap first try of a caller that has one number from an index instead of all rows.
+ * The first index above the highest one taken; undefined when the top is reached. Tried before the gaps: it needs one
+ * number instead of all rows, and an address that was given back stays unused for as long as the pool allows.
+ *
+ * @param foreign `allowed_ips` of the foreign peers on the host, one CIDR each; unreadable text is passed over
  */
 export function chooseIndexAbove(
   pools: AddressPools,
@@ -50,7 +31,7 @@ export function chooseIndexAbove(
   foreign: readonly string[],
 ): number | undefined {
   const from = Math.max(FIRST_PEER_INDEX, (highest ?? 0) + 1);
-  return firstFree(from, { pools, used: new Set(), blocked: blockedSpans(pools, foreign) });
+  return firstFree(from, pools, blockedSpans(pools, foreign));
 }
 
 /** Indexes that nobody has, both ends included; `to` is null behind the highest one taken. */
@@ -65,9 +46,9 @@ export function chooseIndexInGaps(
   gaps: readonly IndexGap[],
   foreign: readonly string[],
 ): number | undefined {
-  const search = { pools, used: new Set<number>(), blocked: blockedSpans(pools, foreign) };
+  const blocked = blockedSpans(pools, foreign);
   for (const { from, to } of gaps) {
-    const index = firstFree(Math.max(FIRST_PEER_INDEX, from), search);
+    const index = firstFree(Math.max(FIRST_PEER_INDEX, from), pools, blocked);
     if (index !== undefined && (to === null || index <= to)) return index;
   }
   return undefined;
@@ -75,24 +56,18 @@ export function chooseIndexInGaps(
 
 /**
  * The index of an address that somebody asked for (`10.8.0.14` or `10.8.0.14/32`). undefined when it is not a peer's
- * address in the IPv4 pool, is taken, or lies in a foreign range. Its IPv6 twin must be free too.
+ * address in the IPv4 pool, or it or its IPv6 twin lies in a foreign range. Whether a peer has it is not asked here.
  */
-export function requestedAddressIndex(address: string, { pools, taken, foreign }: AddressQuery): number | undefined {
+export function requestedAddressIndex(
+  address: string,
+  pools: AddressPools,
+  foreign: readonly string[],
+): number | undefined {
   const cidr = readCidr(address);
   if (cidr === undefined || cidr.family !== 4 || cidr.prefix !== 32) return undefined;
   const index = indexOf(pools.v4, cidr);
   if (index === null || index < FIRST_PEER_INDEX || index > lastPeerIndex(pools)) return undefined;
-  const used = new Set(taken);
-  return isFree(index, used, blockedSpans(pools, foreign)) ? index : undefined;
-}
-
-/** True while the address of a key that was once on a host may not be given to another peer. */
-export function holdsAddress(
-  hostPeer: { readonly retired_at: string | null; readonly gone_at: string | null },
-  now: string,
-): boolean {
-  if (hostPeer.retired_at === null || hostPeer.gone_at === null) return true;
-  return epochMs(now) < epochMs(hostPeer.gone_at) + ADDRESS_REST_SECONDS * 1000;
+  return blockedSpans(pools, foreign).some((span) => isWithin(index, span)) ? undefined : index;
 }
 
 interface Span {
@@ -100,27 +75,16 @@ interface Span {
   readonly to: number;
 }
 
-interface Search {
-  readonly pools: AddressPools;
-  readonly used: ReadonlySet<number>;
-  readonly blocked: readonly Span[];
-}
-
 /** Jumps over foreign spans, which can be millions of addresses wide, instead of trying each of their indexes. */
-function firstFree(from: number, { pools, used, blocked }: Search): number | undefined {
+function firstFree(from: number, pools: AddressPools, blocked: readonly Span[]): number | undefined {
   const last = lastPeerIndex(pools);
   let index = from;
   while (index <= last) {
     const span = blocked.find((candidate) => isWithin(index, candidate));
-    if (span !== undefined) index = span.to + 1;
-    else if (used.has(index)) index += 1;
-    else return index;
+    if (span === undefined) return index;
+    index = span.to + 1;
   }
   return undefined;
-}
-
-function isFree(index: number, used: ReadonlySet<number>, blocked: readonly Span[]): boolean {
-  return !used.has(index) && !blocked.some((span) => isWithin(index, span));
 }
 
 function isWithin(index: number, span: Span): boolean {

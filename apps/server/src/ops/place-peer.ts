@@ -101,7 +101,7 @@ export async function namedIndex(
 ): Promise<number> {
   const { query, pools, foreign } = await addressSpace(tx, server, now);
   await releaseRestedAddresses(tx, query.restingSince);
-  const index = requestedAddressIndex(address, { pools, taken: [], foreign });
+  const index = requestedAddressIndex(address, pools, foreign);
   if (index === undefined || (await isAddressTaken(tx, query, index))) throw new DomainError('address_conflict');
   return index;
 }

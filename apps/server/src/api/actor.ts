@@ -40,11 +40,6 @@ export function actorName(actor: Actor): string {
   return actor.kind === 'public' ? 'public' : `user:${actor.user.id}`;
 }
 
-/** Sees and changes rows of every user. */
-export function isOperator(actor: AccountActor): boolean {
-  return actor.kind !== 'user';
-}
-
 /**
  * Whose rows a call is about. A user names nobody or himself; a service or an admin may name anybody.
  * @throws DomainError `not_allowed` when a user names somebody else

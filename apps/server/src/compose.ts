@@ -139,6 +139,8 @@ function makeCore(config: Config, { store, log, metrics, overrides }: CoreInput)
     secretBox: new SecretBox(encryptionKeys, random),
     rateLimiter: new RateLimiter(config.rateLimits),
     providers: makeProviders(config),
+    outbox: { wake: () => {} },
+    paymentPolls: { wake: () => {} },
     version: serverPackage.version,
   };
 }

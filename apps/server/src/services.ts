@@ -40,6 +40,10 @@ export interface Services {
   readonly reconciler: Waker;
   /** Tries parked payment events again: a payment was made or settled that they may wait for. */
   readonly parkedEvents: Waker;
+  /** Publishes and delivers outgoing events: one was written. */
+  readonly outbox: Waker;
+  /** Asks providers about payments and refunds whose time has come. */
+  readonly paymentPolls: Waker;
   readonly providers: ReadonlyMap<string, PaymentProvider>;
   readonly log: Logger;
   readonly metrics: Metrics;

@@ -72,12 +72,27 @@ CREATE TABLE idempotency_keys (
 
 CREATE INDEX idempotency_keys_expiry on idempotency_keys (expires_at);
 
+CREATE TABLE outbox_events (
+  id integer not null primary key autoincrement,
+  position integer unique, -- place in the public order, given after the commit by one publisher at a time; null until then. Readers page by it: ids become visible out of order
+  type text not null,
+  user_id integer references users (id),
+  dedupe_key text unique, -- for what must be told at most once; null: every row is news
+  payload text not null, -- JSON as receivers get it, without secrets
+  created_at text not null
+);
+
+CREATE INDEX outbox_events_created on outbox_events (created_at);
+
+CREATE INDEX outbox_events_unpublished on outbox_events (id) where position is null;
+
+CREATE INDEX outbox_events_user on outbox_events (user_id) where user_id is not null;
+
 CREATE TABLE payment_events (
   id integer not null primary key autoincrement,
   provider text not null,
   dedupe_key text not null, -- the provider's own id of the event, or a hash of what makes it the same
   type text not null, -- the sender's own name for what happened
-  action text check (action in ('completed', 'failed', 'refunded')), -- what it means for a payment; null: nothing that can be settled
   reference text,
   claimed_payment_id integer, -- our payment as the sender names it; not trusted, hence no foreign key
   provider_payment_id text,
@@ -89,7 +104,7 @@ CREATE TABLE payment_events (
   reason text,
   payment_id integer references payments (id), -- the payment it acted on
   received_at text not null,
-  processed_at text,
+  processed_at text, action text check (action in ('completed', 'failed', 'refunded', 'disputed', 'dispute_won', 'dispute_lost')), renewal integer not null default 0 check (renewal in (0, 1)), payer_id text, is_hint integer not null default 0 check (is_hint in (0, 1)),
   unique (provider, dedupe_key)
 );
 
@@ -120,7 +135,7 @@ CREATE TABLE payments (
   created_at text not null,
   completed_at text,
   disputed_at text, -- an overlay on any status: access is suspended while it is set
-  updated_at text not null,
+  updated_at text not null, apply text not null default 'extend' check (apply in ('now', 'extend')), checkout text, payer_id text, poll_at text, poll_attempts integer not null default 0,
   unique (provider, provider_payment_id)
 );
 
@@ -128,11 +143,21 @@ CREATE INDEX payments_created on payments (created_at);
 
 CREATE INDEX payments_parent on payments (parent_id) where parent_id is not null;
 
+CREATE INDEX payments_poll on payments (poll_at) where poll_at is not null;
+
 CREATE INDEX payments_status on payments (status);
 
 CREATE INDEX payments_tariff on payments (tariff_id);
 
 CREATE INDEX payments_user on payments (user_id);
+
+CREATE TABLE peer_usage (
+  peer_id integer not null references peers (id),
+  day text not null, -- UTC, YYYY-MM-DD
+  rx_bytes integer not null default 0,
+  tx_bytes integer not null default 0,
+  primary key (peer_id, day)
+);
 
 CREATE TABLE peers (
   id integer not null primary key autoincrement,
@@ -162,7 +187,7 @@ CREATE TABLE peers (
   last_handshake_at text,
   rx_bytes integer not null default 0,
   tx_bytes integer not null default 0,
-  created_at text not null,
+  created_at text not null, host_rx_bytes integer not null default 0, host_tx_bytes integer not null default 0, endpoint_hash text, endpoint_since text, moved_from_id integer references servers (id),
   unique (server_id, address_index)
 );
 
@@ -183,11 +208,13 @@ CREATE TABLE refunds (
   source text not null check (source in ('webhook', 'admin', 'external')), -- external: paid back outside the provider, only recorded
   status text not null check (status in ('pending', 'succeeded', 'failed')), -- pending is written before the provider is called
   reason text,
-  created_at text not null,
+  created_at text not null, attempts integer not null default 0, next_attempt_at text, last_error text,
   unique (provider, provider_refund_id)
 );
 
 CREATE INDEX refunds_payment on refunds (payment_id);
+
+CREATE INDEX refunds_unsettled on refunds (next_attempt_at) where next_attempt_at is not null;
 
 CREATE TABLE servers (
   id integer not null primary key autoincrement,
@@ -206,7 +233,6 @@ CREATE TABLE servers (
   mtu integer not null default 1420 check (mtu > 0),
   client_allowed_ips text not null default '0.0.0.0/0, ::/0', -- what clients route here; never what the host accepts from them
   keepalive integer not null default 25 check (keepalive >= 0),
-  protocol text not null default 'wireguard' check (protocol in ('wireguard')),
   protocol_params text not null default '{}', -- JSON
   capacity integer check (capacity >= 0), -- null: as many as the pool has addresses
   weight integer not null default 100 check (weight >= 0), -- share of new peers
@@ -223,7 +249,7 @@ CREATE TABLE servers (
   brake_reason text, -- a pass that would remove too many peers stopped and waits for a person
   pending_changes integer not null default 0,
   created_at text not null
-);
+, address text, username text, credentials_sealed text, host_fingerprint text, privilege text not null default 'direct' check (privilege in ('direct', 'sudo', 'kit')), scripts text not null default '{}', driver_version text, retired_at text, removed_at text, protocol text not null default 'wireguard' check (protocol in ('wireguard', 'amneziawg')));
 
 CREATE TABLE sessions (
   id integer not null primary key autoincrement,
@@ -274,13 +300,15 @@ CREATE TABLE subscription_periods (
   starts_at text not null, -- derived: later of granted_at and the previous period's end
   ends_at text, -- derived: start + length - cut; null: never
   grace_ends_at text, -- derived: end + grace; null: never
-  created_at text not null,
+  created_at text not null, used_bytes integer not null default 0, moved_seconds integer not null default 0 check (moved_seconds >= 0), rest_of_id integer references subscription_periods (id),
   unique (user_id, seq)
 );
 
 CREATE INDEX subscription_periods_end on subscription_periods (ends_at);
 
 CREATE INDEX subscription_periods_grace on subscription_periods (grace_ends_at);
+
+CREATE INDEX subscription_periods_rest on subscription_periods (rest_of_id) where rest_of_id is not null;
 
 CREATE INDEX subscription_periods_start on subscription_periods (starts_at);
 
@@ -310,6 +338,13 @@ CREATE TABLE tariffs (
   created_at text not null
 );
 
+CREATE TABLE trial_claims (
+  id integer not null primary key autoincrement,
+  user_id integer unique references users (id),
+  identity_hash text unique, -- keyed hash of the Telegram id: outlives the account
+  claimed_at text not null
+);
+
 CREATE TABLE users (
   id integer not null primary key autoincrement,
   email text unique, -- canonical form: two spellings of one address are one account; null for accounts without e-mail and for removed ones
@@ -322,5 +357,39 @@ CREATE TABLE users (
   email_verified_at text,
   blocked_at text,
   removed_at text, -- the identity is freed, payments stay
+  created_at text not null
+);
+
+CREATE TABLE webhook_deliveries (
+  id integer not null primary key autoincrement,
+  endpoint_id integer not null references webhook_endpoints (id),
+  event_id integer not null references outbox_events (id),
+  status text not null check (status in ('pending', 'delivered', 'dead')), -- dead: given up after a day, waits for a person
+  attempts integer not null default 0,
+  next_attempt_at text,
+  last_status integer, -- HTTP status of the last answer
+  last_error text,
+  delivered_at text,
+  created_at text not null,
+  unique (endpoint_id, event_id)
+);
+
+CREATE INDEX webhook_deliveries_event on webhook_deliveries (event_id);
+
+CREATE INDEX webhook_deliveries_pending on webhook_deliveries (endpoint_id, event_id) where status = 'pending';
+
+CREATE TABLE webhook_endpoints (
+  id integer not null primary key autoincrement,
+  url text not null,
+  description text,
+  types text, -- JSON array of event types; null: all
+  secrets_sealed text not null, -- JSON array, the newest first; the older one signs too until its rotation is over
+  old_secret_until text,
+  position integer not null default 0, -- events up to this one were made into deliveries
+  disabled_at text,
+  disabled_reason text,
+  removed_at text,
+  lease_owner text,
+  lease_until text,
   created_at text not null
 );

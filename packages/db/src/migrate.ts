@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { SchemaMismatchError } from './errors.ts';
-import { commentsOf } from './migrations/comments.ts';
+import { commentsOf, withoutAddedRemark } from './migrations/comments.ts';
 import { type Migration, migrations } from './migrations/index.ts';
 import type { Queryable, Store, Tx } from './store.ts';
 
@@ -48,7 +48,7 @@ async function applyNext(tx: Tx, all: readonly Migration[]): Promise<string | un
 
 async function run(tx: Tx, migration: Migration): Promise<void> {
   for (const statement of migration.statements(tx.dialect.tokens)) {
-    await sql.raw(statement).execute(tx.kysely);
+    await sql.raw(withoutAddedRemark(statement)).execute(tx.kysely);
     for (const { table, column, text } of commentsOf(statement)) {
       const comment = tx.dialect.comment(table, column, text);
       if (comment !== undefined) await sql.raw(comment).execute(tx.kysely);

@@ -64,6 +64,16 @@ export interface IdempotencyKeys {
   request_hash: string;
 }
 
+export interface OutboxEvents {
+  created_at: string;
+  dedupe_key: string | null;
+  id: Generated<number>;
+  payload: string;
+  position: number | null;
+  type: string;
+  user_id: number | null;
+}
+
 export interface PaymentEvents {
   action: "completed" | "failed" | "refunded" | null;
   amount_minor: number | null;
@@ -71,7 +81,9 @@ export interface PaymentEvents {
   currency: string | null;
   dedupe_key: string;
   id: Generated<number>;
+  is_hint: Generated<number>;
   outcome: "settled" | "duplicate" | "ignored" | "held" | "parked";
+  payer_id: string | null;
   payment_id: number | null;
   processed_at: string | null;
   provider: string;
@@ -81,11 +93,14 @@ export interface PaymentEvents {
   reason: string | null;
   received_at: string;
   reference: string | null;
+  renewal: Generated<number>;
   type: string;
 }
 
 export interface Payments {
   amount_minor: number;
+  apply: Generated<string>;
+  checkout: string | null;
   completed_at: string | null;
   created_at: string;
   currency: string;
@@ -93,6 +108,9 @@ export interface Payments {
   id: Generated<number>;
   list_amount_minor: number;
   parent_id: number | null;
+  payer_id: string | null;
+  poll_at: string | null;
+  poll_attempts: Generated<number>;
   provider: string;
   provider_payment_id: string | null;
   reference: string;
@@ -117,10 +135,15 @@ export interface Peers {
   created_at: string;
   deactivated_at: string | null;
   device_name: string | null;
+  endpoint_hash: string | null;
+  endpoint_since: string | null;
+  host_rx_bytes: Generated<number>;
+  host_tx_bytes: Generated<number>;
   id: Generated<number>;
   key_origin: "server" | "client" | "host";
   last_error: string | null;
   last_handshake_at: string | null;
+  moved_from_id: number | null;
   next_attempt_at: string | null;
   pending_since: string | null;
   preshared_key_sealed: string | null;
@@ -137,10 +160,20 @@ export interface Peers {
   wg_ip6: string | null;
 }
 
+export interface PeerUsage {
+  day: string;
+  peer_id: number;
+  rx_bytes: Generated<number>;
+  tx_bytes: Generated<number>;
+}
+
 export interface Refunds {
   amount_minor: number;
+  attempts: Generated<number>;
   created_at: string;
   id: Generated<number>;
+  last_error: string | null;
+  next_attempt_at: string | null;
   payment_id: number;
   provider: string;
   provider_refund_id: string | null;
@@ -150,15 +183,19 @@ export interface Refunds {
 }
 
 export interface Servers {
+  address: string | null;
   attempts: Generated<number>;
   brake_reason: string | null;
   capacity: number | null;
   client_allowed_ips: Generated<string>;
   created_at: string;
+  credentials_sealed: string | null;
   dns: string | null;
   draining_at: string | null;
   driver: "wg-easy" | "ssh" | "local" | "none";
+  driver_version: string | null;
   endpoint: string | null;
+  host_fingerprint: string | null;
   id: Generated<number>;
   interface: Generated<string>;
   keepalive: Generated<number>;
@@ -178,10 +215,15 @@ export interface Servers {
   pool_v4: string;
   pool_v6: string | null;
   private_key_sealed: string | null;
+  privilege: Generated<string>;
   protocol: Generated<"wireguard">;
   protocol_params: Generated<string>;
   public_key: string | null;
   region: string | null;
+  removed_at: string | null;
+  retired_at: string | null;
+  scripts: Generated<string>;
+  username: string | null;
   weight: Generated<number>;
 }
 
@@ -216,9 +258,11 @@ export interface SubscriptionPeriods {
   granted_at: string;
   id: Generated<number>;
   length_seconds: number | null;
+  moved_seconds: Generated<number>;
   payment_id: number | null;
   price_minor: number;
   reason: string | null;
+  rest_of_id: number | null;
   revoked_at: string | null;
   seq: number;
   source: "payment" | "admin" | "trial" | "import";
@@ -226,6 +270,7 @@ export interface SubscriptionPeriods {
   tariff_id: number | null;
   tariff_name: string;
   traffic_limit_bytes: number | null;
+  used_bytes: Generated<number>;
   user_id: number;
 }
 
@@ -251,6 +296,13 @@ export interface Tariffs {
   trial: Generated<number>;
 }
 
+export interface TrialClaims {
+  claimed_at: string;
+  id: Generated<number>;
+  identity_hash: string | null;
+  user_id: number | null;
+}
+
 export interface Users {
   blocked_at: string | null;
   created_at: string;
@@ -266,14 +318,45 @@ export interface Users {
   token_version: Generated<number>;
 }
 
+export interface WebhookDeliveries {
+  attempts: Generated<number>;
+  created_at: string;
+  delivered_at: string | null;
+  endpoint_id: number;
+  event_id: number;
+  id: Generated<number>;
+  last_error: string | null;
+  last_status: number | null;
+  next_attempt_at: string | null;
+  status: "pending" | "delivered" | "dead";
+}
+
+export interface WebhookEndpoints {
+  created_at: string;
+  description: string | null;
+  disabled_at: string | null;
+  disabled_reason: string | null;
+  id: Generated<number>;
+  lease_owner: string | null;
+  lease_until: string | null;
+  old_secret_until: string | null;
+  position: Generated<number>;
+  removed_at: string | null;
+  secrets_sealed: string;
+  types: string | null;
+  url: string;
+}
+
 export interface DB {
   api_keys: ApiKeys;
   audit_log: AuditLog;
   foreign_peers: ForeignPeers;
   host_peers: HostPeers;
   idempotency_keys: IdempotencyKeys;
+  outbox_events: OutboxEvents;
   payment_events: PaymentEvents;
   payments: Payments;
+  peer_usage: PeerUsage;
   peers: Peers;
   refunds: Refunds;
   servers: Servers;
@@ -282,5 +365,8 @@ export interface DB {
   subscription_periods: SubscriptionPeriods;
   tariff_prices: TariffPrices;
   tariffs: Tariffs;
+  trial_claims: TrialClaims;
   users: Users;
+  webhook_deliveries: WebhookDeliveries;
+  webhook_endpoints: WebhookEndpoints;
 }

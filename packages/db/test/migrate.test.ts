@@ -21,7 +21,7 @@ describe.each(engines)('migrations on %s', (engine) => {
     await using store = await openTestStore(engine, { empty: true, file: true });
     await using other = await openStore(store.url);
     const results = await Promise.all([store.migrate(), other.migrate()]);
-    expect(results.flatMap((result) => result.applied)).toEqual(names);
+    expect(results.flatMap((result) => result.applied).toSorted()).toEqual(names);
   });
 
   test('one that fails leaves nothing of itself and keeps those before it', async () => {
@@ -76,4 +76,6 @@ test('remarks are found behind columns and nowhere else', () => {
 )`;
   expect(commentsOf(statement)).toEqual([{ table: 'things', column: 'id', text: 'the number' }]);
   expect(commentsOf('create index things_name on things (name)')).toEqual([]);
+  const added = 'alter table things add column size integer not null default 0 check (size >= 0) -- in bytes';
+  expect(commentsOf(added)).toEqual([{ table: 'things', column: 'size', text: 'in bytes' }]);
 });

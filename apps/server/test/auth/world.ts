@@ -84,6 +84,8 @@ export class World implements AsyncDisposable {
         },
       },
       parkedEvents: { wake: () => {} },
+      outbox: { wake: () => {} },
+      paymentPolls: { wake: () => {} },
       providers: makeProviders(config),
       log: createLogger({ level: 'info', write: (line) => void this.logs.push(line) }),
       metrics: new Metrics({ processMetrics: false }),

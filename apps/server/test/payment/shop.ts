@@ -78,7 +78,7 @@ export class Shop implements AsyncDisposable {
   readonly clock = new ManualClock(START);
   readonly services: Services;
   /** Times each background job was woken. */
-  readonly woken = { reconciler: 0, parkedEvents: 0 };
+  readonly woken = { reconciler: 0, parkedEvents: 0, outbox: 0, paymentPolls: 0 };
 
   constructor(store: TestStore, env: Readonly<Record<string, string>> = {}) {
     const { config } = loadConfig({ ...environment, ...env });
@@ -95,6 +95,8 @@ export class Shop implements AsyncDisposable {
       rateLimiter: new RateLimiter(config.rateLimits),
       reconciler: this.#counter('reconciler'),
       parkedEvents: this.#counter('parkedEvents'),
+      outbox: this.#counter('outbox'),
+      paymentPolls: this.#counter('paymentPolls'),
       providers: makeProviders(config),
       log: createLogger({ level: 'error', write: () => {} }),
       metrics: new Metrics({ processMetrics: false }),

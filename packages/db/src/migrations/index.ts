@@ -1,5 +1,6 @@
 import type { ColumnTokens } from '../dialect.ts';
 import { initial } from './0001-initial.ts';
+import { hostsAndMoney } from './0002-hosts-and-money.ts';
 
 /**
  * One step of the schema. A step that was released is never edited: expand in one, contract in a later one, so that the
@@ -12,4 +13,4 @@ export interface Migration {
 }
 
 /** All steps in order. A static list, so that a bundle needs no folder to read. */
-export const migrations: readonly Migration[] = [initial];
+export const migrations: readonly Migration[] = [initial, hostsAndMoney];

@@ -32,6 +32,8 @@ export interface ServerProcessOptions {
   readonly cwd: string;
   /** Put in front of the command: a wrapper that must `exec` it, so that the process stays the one that is killed. */
   readonly wrapper?: readonly string[];
+  /** The file to run instead of the program itself. */
+  readonly main?: string;
 }
 
 /** The program as an operator starts it, in a process of its own that a test may kill. */
@@ -41,8 +43,8 @@ export class ServerProcess implements AsyncDisposable {
   stdout = '';
   stderr = '';
 
-  constructor({ env, cwd, wrapper = [] }: ServerProcessOptions) {
-    const [file = '', ...args] = [...wrapper, process.execPath, '--conditions=@vpn-api/source', MAIN];
+  constructor({ env, cwd, wrapper = [], main = MAIN }: ServerProcessOptions) {
+    const [file = '', ...args] = [...wrapper, process.execPath, '--conditions=@vpn-api/source', main];
     this.#child = spawn(file, args, {
       cwd,
       env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
@@ -78,6 +80,10 @@ export class ServerProcess implements AsyncDisposable {
     }
   }
 
+  get hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
   get output(): string {
     return `${this.stdout}${this.stderr}`;
   }
@@ -89,7 +95,7 @@ export class ServerProcess implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.end('SIGKILL');
+    if (!this.hasEnded) await this.end('SIGKILL');
   }
 }
 

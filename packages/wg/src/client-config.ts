@@ -149,14 +149,13 @@ const TEXT_MAX = 64 * 1024;
 
 function checkClientConfig(input: ClientConfigInput): ClientConfig {
   return {
-    privateKey:
-      input.privateKey === null ? null : checked('PrivateKey', () => parsePrivateKey(String(input.privateKey))),
+    privateKey: input.privateKey === null ? null : checked('PrivateKey', () => parsePrivateKey(input.privateKey ?? '')),
     addresses: checkList('Address', input.addresses, (text) => printCidr(parseHostCidr(text)), 1),
     dns: checkDns(input.dns),
     mtu: checkNumber('MTU', input.mtu, 576),
     publicKey: checked('PublicKey', () => parsePublicKey(input.publicKey)),
     presharedKey:
-      input.presharedKey === null ? null : checked('PresharedKey', () => parsePresharedKey(String(input.presharedKey))),
+      input.presharedKey === null ? null : checked('PresharedKey', () => parsePresharedKey(input.presharedKey ?? '')),
     allowedIps: checkAllowedIps(input.allowedIps),
     persistentKeepalive:
       input.persistentKeepalive === 0 ? null : checkNumber('PersistentKeepalive', input.persistentKeepalive, 1),
@@ -179,7 +178,13 @@ function readRoute(text: string): string {
 function checkList(field: string, list: readonly string[], read: (text: string) => string, min: number): string[] {
   if (!Array.isArray(list) || list.length < min) throw new ClientConfigError(field, 'at least one is needed');
   if (list.length > LIST_MAX) throw new ClientConfigError(field, `more than ${LIST_MAX} entries`);
-  return list.map((text) => checked(field, () => read(String(text))));
+  return list.map((text) => checked(field, () => read(asText(field, text))));
+}
+
+/** Types are a promise of the caller's compiler, and a config is no place for what something else turns into. */
+function asText(field: string, value: unknown): string {
+  if (typeof value === 'string') return value;
+  throw new ClientConfigError(field, 'an entry is not text');
 }
 
 function checkNumber(field: string, value: number | null, min: number): number | null {

@@ -51,15 +51,24 @@ function withLiterals(metadata: DatabaseMetadata): DatabaseMetadata {
 }
 
 /** `check (status in ('a', 'b'))` in the migrations, by `table.column`: the rule and the type cannot drift apart. */
-const LITERALS = new Map(
-  migrations.flatMap((migration) => migration.statements(sqliteDialect.tokens)).flatMap(literals),
-);
+const LITERALS = literals(migrations.flatMap((migration) => migration.statements(sqliteDialect.tokens)));
 
-function literals(statement: string): [string, string[]][] {
-  const table = /^\s*create table (\w+)/.exec(statement)?.[1];
-  const checks = statement.matchAll(/check \((\w+) in \(('[^)]*')\)\)/g);
-  return Array.from(checks, ([, column, list = '']) => [
-    `${table}.${column}`,
-    list.split(',').map((value) => value.trim().slice(1, -1)),
-  ]);
+function literals(statements: readonly string[]): ReadonlyMap<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const statement of statements) {
+    const table = /^\s*(?:create|alter) table (\w+)/.exec(statement)?.[1];
+    for (const [, column, list = ''] of statement.matchAll(/check \((\w+) in \(('[^)]*')\)\)/g)) {
+      const values = list.split(',').map((value) => value.trim().slice(1, -1));
+      found.set(`${table}.${column}`, values);
+    }
+    renameColumn(found, table, statement);
+  }
+  return found;
+}
+
+/** A column that takes the name of another brings its own rule along. */
+function renameColumn(found: Map<string, string[]>, table: string | undefined, statement: string): void {
+  const [, from, to] = / rename column (\w+) to (\w+)/.exec(statement) ?? [];
+  const values = found.get(`${table}.${from}`);
+  if (values !== undefined) found.set(`${table}.${to}`, values);
 }

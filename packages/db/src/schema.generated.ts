@@ -75,7 +75,7 @@ export interface OutboxEvents {
 }
 
 export interface PaymentEvents {
-  action: "completed" | "failed" | "refunded" | null;
+  action: "completed" | "failed" | "refunded" | "disputed" | "dispute_won" | "dispute_lost" | null;
   amount_minor: number | null;
   claimed_payment_id: number | null;
   currency: string | null;
@@ -99,7 +99,7 @@ export interface PaymentEvents {
 
 export interface Payments {
   amount_minor: number;
-  apply: Generated<string>;
+  apply: Generated<"now" | "extend">;
   checkout: string | null;
   completed_at: string | null;
   created_at: string;
@@ -215,8 +215,8 @@ export interface Servers {
   pool_v4: string;
   pool_v6: string | null;
   private_key_sealed: string | null;
-  privilege: Generated<string>;
-  protocol: Generated<"wireguard">;
+  privilege: Generated<"direct" | "sudo" | "kit">;
+  protocol: Generated<"wireguard" | "amneziawg">;
   protocol_params: Generated<string>;
   public_key: string | null;
   region: string | null;

@@ -15,7 +15,7 @@ import {
 export interface SettlementEvent {
   /** Name of the sender, as in the payment's `provider`. */
   readonly provider: string;
-  readonly type: 'completed' | 'failed' | 'refunded';
+  readonly type: 'completed' | 'failed' | 'refunded' | 'disputed' | 'dispute_won' | 'dispute_lost';
   readonly reference?: string | undefined;
   readonly paymentId?: number | undefined;
   /** The provider's id of the charge: the identity of the money. */
@@ -26,6 +26,8 @@ export interface SettlementEvent {
   readonly currency?: string | undefined;
   /** The provider declares this charge a renewal of the payment that `reference` names. */
   readonly renewal?: boolean | undefined;
+  /** Who paid, in the provider's words; kept with the payment for refunds that must name the payer. */
+  readonly payerId?: string | undefined;
 }
 
 /** The columns of a `payments` row that settling reads, and the tariff as it was sold. */
@@ -147,7 +149,8 @@ export type SettlementReason =
   | 'refund_amount_mismatch'
   | 'refund_exceeds_payment'
   | 'payment_not_pending'
-  | 'already_refunded';
+  | 'already_refunded'
+  | 'dispute';
 
 /**
  * - `settled`: acted upon;
@@ -184,6 +187,10 @@ export function decideSettlement(
       return decideFailed(context);
     case 'refunded':
       return decideRefunded(context);
+    case 'disputed':
+    case 'dispute_won':
+    case 'dispute_lost':
+      return held(payment, 'dispute');
     default:
       return assertNever(event.type);
   }

@@ -30,6 +30,7 @@ export interface Hint {
   readonly type: string;
   /** Whatever the body says about the object, none of it trusted. */
   readonly reference?: string | undefined;
+  /** May be another of the provider's ids for the money, which no payment of ours has: `findReference` then names ours. */
   readonly chargeId?: string | undefined;
   readonly refundId?: string | undefined;
 }
@@ -152,6 +153,8 @@ export interface PaymentProvider {
   createCheckout?(request: CheckoutRequest, signal: AbortSignal): Promise<CreatedCheckout>;
   /** Reads back what became of a payment. Total: a payment that the provider does not know has no events. */
   fetchPayment?(query: PaymentQuery, signal: AbortSignal): Promise<FetchedPayment>;
+  /** Names the payment of a hint whose body could not: asks the provider. Undefined when it is none of ours. */
+  findReference?(hint: Pick<Hint, 'chargeId' | 'refundId'>, signal: AbortSignal): Promise<string | undefined>;
   /** Pays back. Safe to repeat with the same key. */
   refund?(request: RefundRequest, signal: AbortSignal): Promise<RefundAnswer>;
   /** Answers a question; `refusal` is what the customer reads, undefined means go ahead. */

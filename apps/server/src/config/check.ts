@@ -14,6 +14,7 @@ export function checkTogether(values: Partial<Values>, unreadable: ReadonlySet<V
   checkRequired(values, unreadable, report);
   checkUnsupported(values, report);
   checkWireguard(values, report);
+  checkProviders(values, unreadable, report);
   if (values.NODE_ENV === 'production') checkProduction(values, report);
   return issues;
 }
@@ -52,6 +53,40 @@ function checkWireguard(values: Partial<Values>, report: Report): void {
   }
 }
 
+/** What makes sense only together with something else: [variable, what it needs]. */
+const needs: readonly (readonly [VariableName, VariableName])[] = [
+  ['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET'],
+  ['STRIPE_WEBHOOK_SECRET', 'STRIPE_SECRET_KEY'],
+  ['STRIPE_API_URL', 'STRIPE_SECRET_KEY'],
+  ['YOOKASSA_SHOP_ID', 'YOOKASSA_SECRET_KEY'],
+  ['YOOKASSA_SECRET_KEY', 'YOOKASSA_SHOP_ID'],
+  ['YOOKASSA_API_URL', 'YOOKASSA_SHOP_ID'],
+  ['YOOKASSA_WEBHOOK_IPS', 'YOOKASSA_SHOP_ID'],
+  ['CRYPTO_PAY_API_URL', 'CRYPTO_PAY_TOKEN'],
+  // The pages of these two send the customer back somewhere, and refuse a payment without that address.
+  ['STRIPE_SECRET_KEY', 'PUBLIC_URL'],
+  ['YOOKASSA_SHOP_ID', 'PUBLIC_URL'],
+];
+
+/** Reports what is missing, once, by its own name. */
+function checkProviders(values: Partial<Values>, unreadable: ReadonlySet<VariableName>, report: Report): void {
+  const missing = new Map<VariableName, VariableName>();
+  for (const [name, needed] of needs) {
+    const isGiven = values[name] !== undefined || unreadable.has(name);
+    if (isGiven && values[needed] === undefined && !unreadable.has(needed)) missing.set(needed, name);
+  }
+  for (const [needed, name] of missing) report(needed, `must be set together with ${name}`, variables[needed].example);
+}
+
+/** Keys and tokens travel with every call. A fake or a local proxy on the same machine may do without. */
+function checkProviderUrls(values: Partial<Values>, report: Report): void {
+  for (const name of ['STRIPE_API_URL', 'YOOKASSA_API_URL', 'CRYPTO_PAY_API_URL'] as const) {
+    const url = values[name];
+    if (url === undefined || /^https:|^http:\/\/(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?:[:/]|$)/.test(url)) continue;
+    report(name, 'must be https in production', variables[name].example);
+  }
+}
+
 function checkProduction(values: Partial<Values>, report: Report): void {
   const { SECRET_KEY, PROMOTE_SECRET, METRICS_TOKEN, CONFIG_ENCRYPTION_KEY: keys } = values;
   if (SECRET_KEY !== undefined && looksWeak(SECRET_KEY)) {
@@ -65,6 +100,7 @@ function checkProduction(values: Partial<Values>, report: Report): void {
     report('CONFIG_ENCRYPTION_KEY', 'must be random bytes', variables.CONFIG_ENCRYPTION_KEY.example);
   }
   checkWebhookSecrets(values, report);
+  checkProviderUrls(values, report);
   if (values.ALLOW_SELF_SUBSCRIBE === true) {
     report('ALLOW_SELF_SUBSCRIBE', 'gives away subscriptions and is refused in production; remove it');
   }

@@ -61,9 +61,20 @@ export interface AuthConfig {
   readonly allowSelfSubscribe: boolean;
 }
 
+export interface YookassaConfig {
+  readonly apiUrl: string;
+  readonly shopId: string;
+  /** Networks that notices come from. */
+  readonly webhookIps: readonly string[];
+}
+
 export interface PaymentsConfig {
   /** `whsec_…` secrets by name of sender; `standard` is `PAYMENT_WEBHOOK_SECRET`. */
   readonly standardSenders: ReadonlyMap<string, readonly string[]>;
+  /** Each provider is there when its variables are; their secrets are in `Config.secrets`. */
+  readonly stripe: { readonly apiUrl: string } | undefined;
+  readonly yookassa: YookassaConfig | undefined;
+  readonly cryptoPay: { readonly apiUrl: string } | undefined;
   /** Ages at which an unsettled payment is read again from its provider; the last repeats. */
   readonly pollSeconds: readonly number[];
 }
@@ -186,7 +197,39 @@ function buildWireguard(values: Values): WireguardConfig {
 function buildPayments(values: Values): PaymentsConfig {
   const standard = values.PAYMENT_WEBHOOK_SECRET;
   const senders = [...(standard ? [['standard', standard] as const] : []), ...(values.PAYMENT_WEBHOOK_SECRETS ?? [])];
-  return { standardSenders: new SecretMap(senders), pollSeconds: values.PAYMENT_POLL_SECONDS };
+  return {
+    standardSenders: new SecretMap(senders),
+    stripe:
+      values.STRIPE_SECRET_KEY === undefined
+        ? undefined
+        : { apiUrl: values.STRIPE_API_URL ?? 'https://api.stripe.com' },
+    yookassa: buildYookassa(values),
+    cryptoPay:
+      values.CRYPTO_PAY_TOKEN === undefined
+        ? undefined
+        : { apiUrl: values.CRYPTO_PAY_API_URL ?? 'https://pay.crypt.bot/api' },
+    pollSeconds: values.PAYMENT_POLL_SECONDS,
+  };
+}
+
+/** As YooKassa publishes them for notices. */
+const YOOKASSA_NETWORKS: readonly string[] = [
+  '185.71.76.0/27',
+  '185.71.77.0/27',
+  '77.75.153.0/25',
+  '77.75.154.128/25',
+  '77.75.156.11/32',
+  '77.75.156.35/32',
+  '2a02:5180::/32',
+];
+
+function buildYookassa(values: Values): YookassaConfig | undefined {
+  if (values.YOOKASSA_SHOP_ID === undefined) return undefined;
+  return {
+    apiUrl: values.YOOKASSA_API_URL ?? 'https://api.yookassa.ru/v3',
+    shopId: values.YOOKASSA_SHOP_ID,
+    webhookIps: values.YOOKASSA_WEBHOOK_IPS ?? YOOKASSA_NETWORKS,
+  };
 }
 
 function buildSecrets(values: Values): Secrets {
@@ -195,6 +238,12 @@ function buildSecrets(values: Values): Secrets {
     encryptionKeys: present(values.CONFIG_ENCRYPTION_KEY),
     promoteSecret: values.PROMOTE_SECRET,
     metricsToken: values.METRICS_TOKEN,
+    stripe:
+      values.STRIPE_SECRET_KEY === undefined
+        ? undefined
+        : { secretKey: values.STRIPE_SECRET_KEY, webhookSecret: present(values.STRIPE_WEBHOOK_SECRET) },
+    yookassaSecretKey: values.YOOKASSA_SECRET_KEY,
+    cryptoPayToken: values.CRYPTO_PAY_TOKEN,
   });
 }
 

@@ -10,6 +10,9 @@ export interface SecretValues {
   readonly promoteSecret: string | undefined;
   /** Bearer for `/metrics`. */
   readonly metricsToken: string | undefined;
+  readonly stripe: { readonly secretKey: string; readonly webhookSecret: string } | undefined;
+  readonly yookassaSecretKey: string | undefined;
+  readonly cryptoPayToken: string | undefined;
 }
 
 const REDACTED = '[secrets]';
@@ -53,6 +56,18 @@ export class Secrets extends Redacted implements SecretValues {
 
   get metricsToken(): string | undefined {
     return this.#values.metricsToken;
+  }
+
+  get stripe(): SecretValues['stripe'] {
+    return this.#values.stripe;
+  }
+
+  get yookassaSecretKey(): string | undefined {
+    return this.#values.yookassaSecretKey;
+  }
+
+  get cryptoPayToken(): string | undefined {
+    return this.#values.cryptoPayToken;
   }
 
   /** These secrets with some replaced, for tests. */

@@ -33,6 +33,12 @@ const secretKey: Parser<string> = (text) => {
 
 const metricsToken = matching(/^[\x21-\x7e]{16,}$/, 'must be at least 16 printable characters without spaces');
 
+/** The mode is part of the key: events of the other mode must never touch this database. */
+const stripeKey = matching(
+  /^[sr]k_(?:live|test)_[\x21-\x7e]+$/,
+  'must begin with sk_live_, rk_live_, sk_test_ or rk_test_',
+);
+
 const serverPublicKey: Parser<string> = (text) => {
   try {
     return parsePublicKey(text);
@@ -122,10 +128,10 @@ export const variables = {
   RECONCILE_INTERVAL_SECONDS: withDefault(wholeNumber(1, 86_400), '60'),
   PAYMENT_WEBHOOK_SECRET: optional(parseWebhookSecrets, 'whsec_$(openssl rand -base64 32)'),
   PAYMENT_WEBHOOK_SECRETS: optional(parseNamedSenders, 'telegram_bot=whsec_$(openssl rand -base64 32)'),
-  STRIPE_SECRET_KEY: optional(matching(/^[sr]k_[\x21-\x7e]+$/, 'must begin with sk_ or rk_'), 'sk_live_…'),
+  STRIPE_SECRET_KEY: optional(stripeKey, 'sk_live_…'),
   STRIPE_WEBHOOK_SECRET: optional(matching(/^whsec_[\x21-\x7e]+$/, 'must begin with whsec_'), 'whsec_…'),
   YOOKASSA_SHOP_ID: optional(matching(/^\d{1,20}$/, 'must be a number'), '123456'),
-  YOOKASSA_SECRET_KEY: optional(anyText, 'live_…'),
+  YOOKASSA_SECRET_KEY: optional(matching(/^[\x21-\x7e]+$/, 'must be printable characters without spaces'), 'live_…'),
   YOOKASSA_WEBHOOK_IPS: optional(commaList(cidr), '185.71.76.0/27, 77.75.156.11'),
   CRYPTO_PAY_TOKEN: optional(matching(/^\d+:[A-Za-z0-9_-]+$/, 'must be number:text'), '12345:AAzQ…'),
   TELEGRAM_BOT_TOKEN: optional(matching(/^\d+:[A-Za-z0-9_-]+$/, 'must be number:text'), '12345:AAzQ…'),

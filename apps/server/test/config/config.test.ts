@@ -194,12 +194,77 @@ describe('refusals', () => {
   });
 });
 
+describe('payment providers', () => {
+  const stripe = { STRIPE_SECRET_KEY: 'sk_test_canary1', STRIPE_WEBHOOK_SECRET: 'whsec_canary2' };
+  const yookassa = { YOOKASSA_SHOP_ID: '506751', YOOKASSA_SECRET_KEY: 'live_canary3' };
+  const cryptoPay = { CRYPTO_PAY_TOKEN: '12345:AAcanary4' };
+  const publicUrl = { PUBLIC_URL: 'https://vpn.example.com' };
+  const all = { ...stripe, ...yookassa, ...cryptoPay, ...publicUrl };
+
+  test('are there when their variables are', () => {
+    expect(load().payments).toMatchObject({ stripe: undefined, yookassa: undefined, cryptoPay: undefined });
+    expect(load(all).payments).toMatchObject({
+      stripe: { apiUrl: 'https://api.stripe.com' },
+      yookassa: { apiUrl: 'https://api.yookassa.ru/v3', shopId: '506751' },
+      cryptoPay: { apiUrl: 'https://pay.crypt.bot/api' },
+    });
+  });
+
+  test('can be told other addresses', () => {
+    const testnet = { CRYPTO_PAY_API_URL: 'https://testnet-pay.crypt.bot/api/' };
+    const config = load({ ...all, ...testnet, YOOKASSA_WEBHOOK_IPS: '10.1.0.0/16, FD00::1' });
+    expect(config.payments.cryptoPay?.apiUrl).toBe('https://testnet-pay.crypt.bot/api');
+    expect(config.payments.yookassa?.webhookIps).toEqual(['10.1.0.0/16', 'fd00::1/128']);
+  });
+
+  test.each([
+    ['STRIPE_WEBHOOK_SECRET', { ...publicUrl, STRIPE_SECRET_KEY: 'sk_live_1' }],
+    ['STRIPE_SECRET_KEY', { STRIPE_WEBHOOK_SECRET: 'whsec_1' }],
+    ['STRIPE_SECRET_KEY', { STRIPE_API_URL: 'https://stripe.example.com' }],
+    ['YOOKASSA_SECRET_KEY', { ...publicUrl, YOOKASSA_SHOP_ID: '1' }],
+    ['YOOKASSA_SHOP_ID', { YOOKASSA_SECRET_KEY: 'live_1' }],
+    ['YOOKASSA_SHOP_ID', { YOOKASSA_WEBHOOK_IPS: '10.0.0.1' }],
+    ['CRYPTO_PAY_TOKEN', { CRYPTO_PAY_API_URL: 'https://testnet-pay.crypt.bot/api' }],
+    ['PUBLIC_URL', stripe],
+    ['PUBLIC_URL', { ...stripe, ...yookassa }],
+  ])('ask for %s when they cannot work without it', (missing, env) => {
+    expect(refused(env)).toEqual([missing]);
+  });
+
+  test.each([
+    ['STRIPE_SECRET_KEY', 'pk_live_1'],
+    ['STRIPE_SECRET_KEY', 'sk_1'],
+    ['STRIPE_WEBHOOK_SECRET', 'we_1'],
+    ['YOOKASSA_SHOP_ID', 'shop'],
+    ['YOOKASSA_SECRET_KEY', 'live 1'],
+    ['CRYPTO_PAY_TOKEN', 'AAcanary'],
+    ['YOOKASSA_WEBHOOK_IPS', 'everybody'],
+    ['YOOKASSA_WEBHOOK_IPS', '185.71.76.1/27'],
+  ])('%s=%s is refused alone, whatever else is set', (name, value) => {
+    expect(refused({ ...all, [name]: value })).toEqual([name]);
+  });
+
+  test('are called over https in production, or on the same machine', () => {
+    const production = { ...all, NODE_ENV: 'production' };
+    for (const url of ['http://stripe.example.com', 'http://127.0.0.1.example.com', 'http://10.0.0.1']) {
+      expect(refused({ ...production, STRIPE_API_URL: url }), url).toEqual(['STRIPE_API_URL']);
+    }
+    for (const url of ['http://127.0.0.1:8080', 'http://localhost', 'http://[::1]:1', 'https://10.0.0.1']) {
+      expect(load({ ...production, STRIPE_API_URL: url }).payments.stripe?.apiUrl, url).toBe(url);
+    }
+  });
+
+  test('keep their secrets out of every way a configuration is printed', () => {
+    const config = load(all);
+    expect(config.secrets.stripe).toEqual({ secretKey: 'sk_test_canary1', webhookSecret: 'whsec_canary2' });
+    expect(config.secrets.yookassaSecretKey).toBe('live_canary3');
+    expect(config.secrets.cryptoPayToken).toBe('12345:AAcanary4');
+    expect(`${inspect(config, { depth: null, showHidden: true })}${JSON.stringify(config)}`).not.toContain('canary');
+  });
+});
+
 describe('features of later versions', () => {
   const examples: Readonly<Record<string, string>> = {
-    STRIPE_SECRET_KEY: 'sk_test_1',
-    STRIPE_WEBHOOK_SECRET: 'whsec_1',
-    YOOKASSA_SECRET_KEY: 'live_1',
-    CRYPTO_PAY_TOKEN: '12345:AAzQ',
     TELEGRAM_BOT_TOKEN: '12345:AAzQ',
     TELEGRAM_WEBHOOK_SECRET: 'abc',
   };
@@ -215,7 +280,6 @@ describe('features of later versions', () => {
     ['WG_HOST_SSH', 'host.example.com'],
     ['WG_HOST_SSH', 'root@host; id'],
     ['WG_HOST_FINGERPRINT', 'MD5:aa'],
-    ['YOOKASSA_WEBHOOK_IPS', 'everybody'],
     ['SMTP_URL', 'mail.example.com'],
   ])('%s is read first: %s is a wrong form, not a missing feature', (name, value) => {
     const error = refusal({ [name]: value });

@@ -146,8 +146,8 @@ export class Shop implements AsyncDisposable {
 
   #admin: UserRow | undefined;
 
-  async hireAdmin(): Promise<void> {
-    this.#admin = await this.person({ role: 'admin' });
+  async hireAdmin(email = `${randomUUID()}@example.com`): Promise<void> {
+    this.#admin = await this.person({ role: 'admin', email });
   }
 
   person(columns: Partial<UserRow> = {}): Promise<UserRow> {

@@ -1,0 +1,146 @@
+import { verify } from '@node-rs/bcrypt';
+import { expect, test } from 'vitest';
+import { addPeer } from '../../src/cli/add.ts';
+import { hashPassword } from '../../src/cli/hash-password.ts';
+import { listPeers } from '../../src/cli/list.ts';
+import { readPeersFile } from '../../src/cli/peers-file.ts';
+import { removePeer } from '../../src/cli/remove.ts';
+import { syncPeers } from '../../src/cli/sync.ts';
+import { UsageError } from '../../src/cli/usage-error.ts';
+import { FakeHost, generateKeyPair, parseClientConfig } from '../../src/index.ts';
+
+/** Collects what a command writes. */
+function paper() {
+  let text = '';
+  return {
+    write: (more: string) => {
+      text += more;
+    },
+    get text() {
+      return text;
+    },
+  };
+}
+
+const ENDPOINT = 'vpn.example.com:51820';
+
+test('a new peer takes the lowest free address and its printed config fits what is on the host', async () => {
+  const host = new FakeHost();
+  host.addForeignPeer(['10.8.0.2/32']);
+  host.addForeignPeer(['10.8.0.4/30', '0.0.0.0/0']);
+  const output = paper();
+  for (const name of ['phone', 'laptop']) {
+    await addPeer(host.driver(), output, { name, pool: '10.8.0.0/24', endpoint: ENDPOINT, dns: ['1.1.1.1'] });
+  }
+  const [phone = '', laptop = ''] = output.text.split('[Interface]').slice(1);
+  const config = parseClientConfig(`[Interface]${phone}`);
+  expect(config.addresses).toEqual(['10.8.0.3/32']);
+  expect(config.endpoint).toBe(ENDPOINT);
+  expect(config.publicKey).toBe(host.publicKey);
+  expect(parseClientConfig(`[Interface]${laptop}`).addresses).toEqual(['10.8.0.8/32']);
+  const onHost = host.peers().find(({ allowedIps }) => allowedIps.includes('10.8.0.3/32'));
+  expect(onHost?.presharedKey).toBe(config.presharedKey);
+});
+
+test('an address or a key that is on the host already is refused', async () => {
+  const host = new FakeHost();
+  const publicKey = host.addForeignPeer(['10.8.0.9/32']);
+  const add = (options: object) =>
+    addPeer(host.driver(), paper(), { name: 'a', endpoint: ENDPOINT, dns: [], ...options });
+  await expect(add({ address: '10.8.0.9' })).rejects.toThrow('another peer has this address');
+  await expect(add({ address: '10.8.0.10', publicKey })).rejects.toThrow('this key already');
+  await expect(add({})).rejects.toThrow(UsageError);
+  await expect(add({ name: 'a\n[Peer]', address: '10.8.0.10' })).rejects.toThrow('a name is');
+  expect(host.peers()).toHaveLength(1);
+});
+
+test('a host that makes the keys is asked for a peer by name, and its config is printed anew', async () => {
+  const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  const output = paper();
+  await addPeer(host.driver(), output, { name: 'phone', endpoint: ENDPOINT, dns: ['9.9.9.9'] });
+  expect(host.peers().map(({ tag }) => tag)).toEqual(['phone']);
+  const config = parseClientConfig(output.text);
+  expect(config.dns).toEqual(['9.9.9.9']);
+  expect(config.persistentKeepalive).toBe(25);
+});
+
+test('a peer is removed by its name or its key, and never by a name that two have', async () => {
+  const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  for (const tag of ['one', 'two', 'two']) host.put({ publicKey: generateKeyPair().publicKey, tag });
+  await removePeer(host.driver(), paper(), 'one');
+  await expect(removePeer(host.driver(), paper(), 'two')).rejects.toThrow('2 peers are called so');
+  await expect(removePeer(host.driver(), paper(), 'three')).rejects.toThrow('there is no peer');
+  const [first] = host.peers();
+  await removePeer(host.driver(), paper(), first?.publicKey ?? '');
+  expect(host.peers()).toHaveLength(1);
+});
+
+test('sync makes what the file says, touches nothing else, and a second run has nothing to do', async () => {
+  const host = new FakeHost();
+  const foreign = host.addForeignPeer(['10.8.0.50/32']);
+  const [one, two] = [generateKeyPair().publicKey, generateKeyPair().publicKey];
+  host.put({ publicKey: one, allowedIps: ['10.8.0.77/32'] });
+  const desired = readPeersFile(
+    JSON.stringify({
+      peers: [
+        { name: 'one', public_key: one, addresses: ['10.8.0.2/32'] },
+        { name: 'two', public_key: two, addresses: ['10.8.0.3'] },
+      ],
+    }),
+  );
+  const run = async (options: object = {}) => {
+    const output = paper();
+    await syncPeers(host.driver(), output, { desired, dryRun: false, prune: false, ...options });
+    return output.text;
+  };
+  expect(await run({ dryRun: true })).toContain('2 changes to make');
+  expect(host.peers()).toHaveLength(2);
+  expect(await run()).toContain('2 changes made');
+  expect(await run()).toContain('0 changes made, 2 peers were right already');
+  expect(host.peers().map(({ publicKey }) => publicKey)).toContain(foreign);
+  await run({ prune: true });
+  expect(new Set(host.peers().map(({ publicKey }) => publicKey))).toEqual(new Set([one, two]));
+});
+
+test('a change that the host did not make is an error', async () => {
+  const host = new FakeHost();
+  const desired = readPeersFile(
+    JSON.stringify({ peers: [{ name: 'one', public_key: generateKeyPair().publicKey, addresses: ['10.8.0.2/32'] }] }),
+  );
+  host.failNext('refuse', 2);
+  const sync = syncPeers(host.driver(), paper(), { desired, dryRun: false, prune: false });
+  await expect(sync).rejects.toThrow();
+});
+
+test.each([
+  ['{', 'is not JSON'],
+  ['{"peers":[{"name":"a b"}]}', 'peers.0.name'],
+  ['{"peers":[{"name":"a","public_key":"secret"}]}', 'peers.0.public_key'],
+  ['{"peers":[{"name":"a","addresses":["10.0.0.0/8"]}]}', 'peers.0.addresses.0'],
+  ['{"peers":[],"more":1}', 'root'],
+])('a wrong peers file is refused with the place: %s', (text, place) => {
+  expect(() => readPeersFile(text)).toThrow(place);
+  expect(() => readPeersFile(text)).toThrow(
+    expect.not.objectContaining({ message: expect.stringContaining('secret') }),
+  );
+});
+
+test('a list shows every peer, no preshared key, and no control characters of a name', async () => {
+  const host = new FakeHost();
+  host.put({ publicKey: generateKeyPair().publicKey, allowedIps: ['10.8.0.2/32'], tag: 'a\u001b[2Jb' });
+  const [plain, json] = [paper(), paper()];
+  await listPeers(host.driver(), plain, { json: false });
+  await listPeers(host.driver(), json, { json: true });
+  expect(plain.text).toContain('a?[2Jb');
+  expect(plain.text).not.toContain('\u001b');
+  expect(JSON.parse(json.text)[0]).not.toHaveProperty('presharedKey');
+});
+
+test('a hashed password is printed for a shell and with doubled dollars for Compose', async () => {
+  const text = await hashPassword('correct horse');
+  const [, shell = ''] = /^PASSWORD_HASH='(\$2b\$12\$.{53})'$/m.exec(text) ?? [];
+  expect(await verify('correct horse', shell)).toBe(true);
+  expect(text).toContain(`PASSWORD_HASH=${shell.split('$').join('$$')}\n`);
+  await expect(hashPassword('')).rejects.toThrow(UsageError);
+  await expect(hashPassword('x'.repeat(73))).rejects.toThrow(UsageError);
+});

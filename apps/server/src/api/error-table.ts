@@ -63,6 +63,11 @@ export const errorTable = {
   payment_conflict: { status: 409, detail: 'A payment with this provider id exists' },
   payment_not_open: { status: 409, detail: 'The payment waits for no decision' },
   event_not_open: { status: 409, detail: 'The event waits for no decision' },
+  refund_not_supported: {
+    status: 409,
+    detail: 'This payment cannot be refunded through its provider; refund it there and record it',
+  },
+  nothing_to_refund: { status: 409, detail: 'Nothing of this payment can be refunded' },
   idempotency_in_progress: { status: 409, detail: 'A call with this Idempotency-Key is still running' },
   request_timeout: { status: 408, detail: 'The request took too long to arrive' },
   payload_too_large: { status: 413, detail: 'The body is too large' },
@@ -73,9 +78,11 @@ export const errorTable = {
   headers_too_large: { status: 431, detail: 'The request headers are too large' },
   internal_error: { status: 500, detail: 'Internal Server Error' },
   host_refused: { status: 502, detail: 'The WireGuard host refused' },
+  provider_refused: { status: 502, detail: 'The payment provider refused' },
   no_capacity: { status: 503, detail: 'No WireGuard server has a free address' },
   overloaded: { status: 503, detail: 'The server is busy' },
   peer_pending: { status: 503, detail: 'The WireGuard host has not answered yet' },
+  provider_unavailable: { status: 503, detail: 'The payment provider does not answer' },
   unavailable: { status: 503, detail: 'The service is temporarily unavailable' },
 } as const satisfies Record<ErrorCode, ErrorRow>;
 

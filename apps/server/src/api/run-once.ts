@@ -33,15 +33,21 @@ interface Call {
 /**
  * Runs a creating call once per (actor, procedure, `Idempotency-Key`) and answers repeats with the stored answer.
  * A refused call keeps nothing, so that its repeat may succeed.
+ * @param rebuild makes the answer of a repeat from what was stored, for calls that store less than their answer
  * @throws DomainError `idempotency_key_reused` for another body, `idempotency_in_progress` while the first still runs
  */
-export async function runOnce<T>(call: Call, run: (saveAnswer: SaveAnswer) => Promise<T>): Promise<T> {
+export async function runOnce<T, Stored = T>(
+  call: Call,
+  run: (saveAnswer: SaveAnswer) => Promise<T>,
+  rebuild?: (stored: Stored) => Promise<T>,
+): Promise<T> {
   const key = call.ctx.request.idempotencyKey;
   if (key === undefined || call.ctx.caller.kind === 'public') return run(saveNothing);
   if (call.ctx.request.callCount > 1) throw invalidField('Idempotency-Key', 'is not allowed on a batch');
   if (!/^[\x20-\x7e]{1,255}$/.test(key)) throw invalidField('Idempotency-Key', 'must be 1 to 255 printable characters');
   const claim = await claimOrReplay(call, key);
-  return 'answer' in claim ? (claim.answer as T) : runClaimed(call.ctx, claim.rowId, run);
+  if (!('answer' in claim)) return runClaimed(call.ctx, claim.rowId, run);
+  return rebuild === undefined ? (claim.answer as T) : rebuild(claim.answer as Stored);
 }
 
 async function runClaimed<T>(ctx: Context, rowId: number, run: (saveAnswer: SaveAnswer) => Promise<T>): Promise<T> {

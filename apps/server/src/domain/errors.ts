@@ -57,6 +57,8 @@ export type ErrorCode =
   | 'payment_conflict'
   | 'payment_not_open'
   | 'event_not_open'
+  | 'refund_not_supported'
+  | 'nothing_to_refund'
   | 'idempotency_in_progress'
   | 'request_timeout'
   | 'payload_too_large'
@@ -67,9 +69,11 @@ export type ErrorCode =
   | 'headers_too_large'
   | 'internal_error'
   | 'host_refused'
+  | 'provider_refused'
   | 'no_capacity'
   | 'overloaded'
   | 'peer_pending'
+  | 'provider_unavailable'
   | 'unavailable';
 
 /** One field that is wrong. `path` is dotted (`prices.0.amount`); `message` never repeats the submitted value. */

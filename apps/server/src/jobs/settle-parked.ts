@@ -7,7 +7,7 @@ import { Loop } from './loop.ts';
 /** For events whose payment another process made or settled: only that one was woken by it. */
 const INTERVAL_SECONDS = 60;
 
-export type ParkedEventsDeps = Omit<SettleDeps, 'parkedEvents'> & Pick<Services, 'store' | 'log'>;
+export type ParkedEventsDeps = Omit<SettleDeps, 'parkedEvents'> & Pick<Services, 'store' | 'log' | 'paymentPolls'>;
 
 /** Tries parked payment events again whenever something was settled that they may wait for. */
 export class ParkedEventsLoop implements Waker, AsyncDisposable {

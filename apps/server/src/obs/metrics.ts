@@ -17,6 +17,14 @@ export interface ReconcileOutcome {
   readonly changes?: Readonly<Record<string, number>>;
 }
 
+export interface ProviderCallSample {
+  /** A configured one. */
+  readonly provider: string;
+  readonly call: 'checkout' | 'poll' | 'refund' | 'question';
+  /** What came of it, or why it failed: `refused`, `unavailable`, `unknown`. */
+  readonly result: string;
+}
+
 export interface MetricsOptions {
   /** Process metrics of Node (memory, collections, event-loop delay). Tests that make many servers leave them out. */
   readonly processMetrics?: boolean;
@@ -32,6 +40,7 @@ export class Metrics {
   readonly #procedures: Counter<'procedure' | 'outcome'>;
   readonly #procedureSeconds: Histogram<'procedure'>;
   readonly #webhooks: Counter<'provider' | 'outcome'>;
+  readonly #providerCalls: Counter<'provider' | 'call' | 'result'>;
   readonly #reconcileSeconds: Histogram<'server' | 'result'>;
   readonly #reconcileChanges: Counter<'server' | 'kind'>;
   readonly #reconcileFailures: Counter<'server'>;
@@ -65,6 +74,12 @@ export class Metrics {
       name: 'vpn_api_payment_webhooks_total',
       help: 'Payment deliveries by what became of them',
       labelNames: ['provider', 'outcome'],
+      registers,
+    });
+    this.#providerCalls = new Counter({
+      name: 'vpn_api_payment_provider_calls_total',
+      help: 'Calls to payment providers by what came of them',
+      labelNames: ['provider', 'call', 'result'],
       registers,
     });
     this.#reconcileSeconds = new Histogram({
@@ -112,6 +127,10 @@ export class Metrics {
   /** `provider` must be a configured one: names out of a path would let anybody make series. */
   countWebhook(provider: string, outcome: string): void {
     this.#webhooks.inc({ provider, outcome });
+  }
+
+  countProviderCall({ provider, call, result }: ProviderCallSample): void {
+    this.#providerCalls.inc({ provider, call, result });
   }
 
   /** Measures one pass over a host. */

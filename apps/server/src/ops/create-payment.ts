@@ -12,21 +12,25 @@ import { type AccountActor, ownerFor } from '../api/actor.ts';
 import { newReference } from '../crypto/random.ts';
 import { DomainError, invalidField } from '../domain/errors.ts';
 import { addSeconds, DAY_SECONDS, type Instant } from '../domain/instant.ts';
+import { firstPollAt } from '../domain/polling.ts';
 import { hasLifetime } from '../domain/subscription.ts';
 import type { Services } from '../services.ts';
 import { getUserToActFor } from './act-for-user.ts';
 import { audit } from './audit.ts';
 import type { Committing } from './committing.ts';
+import { openCheckout } from './open-checkout.ts';
 import { type Quote, type QuoteRequest, quotePayment } from './payment-quote.ts';
 import { loadChain } from './subscription-chain.ts';
 import { asSaleError, termsOf } from './tariff-terms.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'providers' | 'config' | 'parkedEvents'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'providers' | 'config' | 'parkedEvents' | 'log' | 'metrics'>;
 
 export interface CreatePayment extends QuoteRequest {
   readonly return_url?: string | null | undefined;
   readonly user_id?: number | null | undefined;
   readonly provider_payment_id?: string | null | undefined;
+  /** What another tariff than the running one does: start at once (the default), or follow it. */
+  readonly apply?: 'now' | 'extend' | null | undefined;
 }
 
 /**
@@ -36,11 +40,12 @@ export interface CreatePayment extends QuoteRequest {
 const MAX_OPEN_PAYMENTS = 5;
 
 /**
- * Opens a payment with the price as it is now. A repeat answers the open payment of the same user, provider and quote,
- * or with a charge id the payment of that very charge.
+ * Opens a payment with the price as it is now, first here and then at its provider. A repeat answers the open payment of
+ * the same user, provider and quote, or with a charge id the payment of that very charge, and goes on where the first
+ * call stopped: a payment whose provider could not be reached stays open and gets its checkout then.
  * @throws DomainError `tariff_not_found`, `tariff_required`, `tariff_archived`, `price_mismatch`, `currency_not_sold`,
  * `already_lifetime`, `too_many_open_payments`, `payment_conflict`, `provider_not_found`, `return_url_not_allowed`,
- * `user_not_found`, `not_allowed`, `validation_failed`
+ * `user_not_found`, `not_allowed`, `validation_failed`, `provider_refused`, `provider_unavailable`
  */
 export async function createPayment(
   deps: Deps,
@@ -52,7 +57,8 @@ export async function createPayment(
   const quote = await quotePayment(deps, input);
   const opening: Opening = { input, userId, quote, chargeId: chargeIdOf(input), now: deps.clock.now() };
   try {
-    return await deps.store.transaction((tx) => openPayment(deps, tx, opening, committing));
+    const payment = await deps.store.transaction((tx) => openPayment(deps, tx, opening, committing));
+    return await openCheckout(deps, payment);
   } catch (error) {
     throw asOpeningError(deps, error);
   }
@@ -124,9 +130,10 @@ async function findSameCharge(tx: Tx, { userId, quote }: Opening, chargeId: stri
   return known;
 }
 
-async function findSameQuote(tx: Tx, { userId, quote }: Opening): Promise<PaymentRow | undefined> {
+async function findSameQuote(tx: Tx, { input, userId, quote }: Opening): Promise<PaymentRow | undefined> {
   const { tariff, currency, provider, amountMinor } = quote;
-  const open = await findOpenPayment(tx, { userId, tariffId: tariff.id, currency, provider, amountMinor });
+  const apply = applyOf(input);
+  const open = await findOpenPayment(tx, { userId, tariffId: tariff.id, currency, provider, amountMinor, apply });
   // Sold on other terms since: the caller wants what the tariff gives now.
   return open?.tariff_snapshot === snapshotOf(quote) ? open : undefined;
 }
@@ -149,9 +156,21 @@ async function insertQuoted(deps: Deps, tx: Tx, opening: Opening): Promise<Payme
     currency: quote.currency,
     tariff_snapshot: snapshotOf(quote),
     return_url: input.return_url ?? null,
+    apply: applyOf(input),
+    poll_at: pollAtOf(deps, opening),
     created_at: now,
     updated_at: now,
   });
+}
+
+function applyOf({ apply }: CreatePayment): 'now' | 'extend' {
+  return apply ?? 'now';
+}
+
+/** Null for providers that only tell and cannot be asked. */
+function pollAtOf({ providers, config }: Deps, { quote, now }: Opening): Instant | null {
+  const canBeAsked = providers.get(quote.provider)?.fetchPayment !== undefined;
+  return canBeAsked ? firstPollAt(now, config.payments.pollSeconds) : null;
 }
 
 async function checkRoom(tx: Tx, userId: number, now: Instant): Promise<void> {

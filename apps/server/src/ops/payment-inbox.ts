@@ -11,6 +11,8 @@ export function eventColumns(event: SettlementEvent | undefined) {
     provider_refund_id: event?.refundId ?? null,
     amount_minor: event?.amountMinor ?? null,
     currency: event?.currency ?? null,
+    renewal: event?.renewal === true ? 1 : 0,
+    payer_id: event?.payerId ?? null,
   };
 }
 
@@ -26,6 +28,8 @@ export function eventOfRow(row: PaymentEventRow): SettlementEvent | undefined {
     refundId: row.provider_refund_id ?? undefined,
     amountMinor: row.amount_minor ?? undefined,
     currency: row.currency ?? undefined,
+    renewal: row.renewal === 1,
+    payerId: row.payer_id ?? undefined,
   };
 }
 

@@ -1,10 +1,12 @@
-import { listMatchedParkedEvents, lockEvent, type Store } from '@vpn-api/db';
+import { listMatchedParkedEvents, lockEvent, type PaymentEventRow, type Store, type Tx } from '@vpn-api/db';
 import type { Services } from '../services.ts';
 import type { SettleDeps } from './apply-settlement.ts';
-import { eventOfRow, recordOutcome } from './payment-inbox.ts';
+import { eventOfRow } from './payment-inbox.ts';
+import { findHintedPayment, followHint } from './receive-hint.ts';
+import { recordDecision } from './record-event.ts';
 import { settleEvent, settling } from './settle-payment.ts';
 
-type Deps = SettleDeps & Pick<Services, 'store'>;
+type Deps = SettleDeps & Pick<Services, 'store' | 'paymentPolls'>;
 
 const BATCH = 100;
 
@@ -40,11 +42,19 @@ function settleOne(deps: Deps, eventId: number): Promise<boolean> {
   return settling(deps.store, async (tx) => {
     const row = await lockEvent(tx, eventId);
     if (row?.outcome !== 'parked') return false;
+    if (row.is_hint === 1) return findPaymentOf(deps, tx, row);
     const event = eventOfRow(row);
     if (event === undefined) return false;
     const decision = await settleEvent(deps, tx, event);
     if (decision.outcome === 'parked') return false;
-    await recordOutcome(tx, eventId, { ...decision, now: deps.clock.now() });
+    await recordDecision(deps, tx, row, decision);
     return true;
   });
+}
+
+/** A hint stays where it is until its payment has been read back, but by now it may know which that is. */
+async function findPaymentOf(deps: Deps, tx: Tx, hint: PaymentEventRow): Promise<false> {
+  const payment = await findHintedPayment(tx, hint);
+  if (payment !== undefined) await followHint(deps, tx, { hint, paymentId: payment.id });
+  return false;
 }

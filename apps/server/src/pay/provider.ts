@@ -45,11 +45,19 @@ export interface CheckoutQuestion {
   readonly payerId: string | undefined;
 }
 
+/** Authentic, but about no payment: a chat message that came with the payments. Answered, and not kept. */
+export interface UnrelatedDelivery {
+  readonly kind: 'unrelated';
+}
+
 export interface RejectedDelivery {
   readonly kind: 'rejected';
   /** For the log; the sender only learns that the signature is not accepted. */
   readonly reason: string;
 }
+
+/** What `verify` makes of a delivery. */
+export type Verdict = VerifiedEvent | Hint | CheckoutQuestion | UnrelatedDelivery | RejectedDelivery;
 
 /** How the customer pays, for the bot or page that shows it. */
 export type Checkout =
@@ -85,6 +93,8 @@ export interface PaymentQuery {
   readonly reference: string;
   readonly chargeId: string | null;
   readonly createdAt: Instant;
+  /** Named by hints, so unproven: maybe of another payment, maybe another of the provider's ids. For who cannot search. */
+  readonly hintedChargeIds?: readonly string[];
   readonly amountMinor: number;
   readonly currency: string;
 }
@@ -146,7 +156,7 @@ export interface PaymentProvider {
   /** Describes how to pay, from the quote alone. Absent when the payment starts in the sender's own shop. */
   describeCheckout?(request: CheckoutRequest): Checkout;
   /** Pure: decides from the bytes alone whether a delivery is authentic and what it says. Absent: no webhook. */
-  verify?(delivery: Delivery, now: Instant): VerifiedEvent | Hint | CheckoutQuestion | RejectedDelivery;
+  verify?(delivery: Delivery, now: Instant): Verdict;
   /** Who vouches for a delivery: a signature or secret in it, or only the address it came from (never over tRPC then). */
   readonly authenticatesBy?: 'signature' | 'address';
   /** Opens the payment at the provider. A repeat with the same reference answers the same checkout. */

@@ -11,6 +11,7 @@ export interface EventFilter {
   readonly outcome?: PaymentEventRow['outcome'] | undefined;
   readonly provider?: string | undefined;
   readonly paymentId?: number | undefined;
+  readonly isHint?: boolean | undefined;
 }
 
 /** Undefined when the provider delivered it before: this row is what makes a duplicate harmless. */
@@ -58,6 +59,24 @@ export function findSettledCharge(
     .executeTakeFirst();
 }
 
+export type DisputeAction = 'disputed' | 'dispute_won' | 'dispute_lost';
+
+/** What was acted upon about disputes of a payment, in the order it came. */
+export async function listDisputeEvents(
+  q: Queryable,
+  paymentId: number,
+): Promise<{ readonly action: DisputeAction; readonly dispute_id: string | null }[]> {
+  const rows = await q.kysely
+    .selectFrom('payment_events')
+    .select(['action', 'provider_refund_id as dispute_id'])
+    .where('payment_id', '=', paymentId)
+    .where('action', 'in', ['disputed', 'dispute_won', 'dispute_lost'])
+    .where('outcome', '=', 'settled')
+    .orderBy('id')
+    .execute();
+  return rows as { action: DisputeAction; dispute_id: string | null }[];
+}
+
 /** Keeps two attempts to settle one parked event apart. */
 export function lockEvent(tx: Tx, id: number): Promise<PaymentEventRow | undefined> {
   return tx.kysely
@@ -79,18 +98,27 @@ export async function updateEventOutcome(q: Queryable, id: number, outcome: Even
  * others cannot be settled, however often they are tried.
  */
 export function listMatchedParkedEvents(q: Queryable, page: Page = {}): Promise<PaymentEventRow[]> {
-  return parked(q)
-    .where('id', '>', page.afterId ?? 0)
-    .where((eb) => {
-      const payments = eb.selectFrom('payments').select('payments.id');
-      const byReference = payments.whereRef('payments.reference', '=', 'payment_events.reference');
-      const byCharge = payments
-        .whereRef('payments.provider', '=', 'payment_events.provider')
-        .whereRef('payments.provider_payment_id', '=', 'payment_events.provider_payment_id');
-      return eb.or([eb.exists(byReference), eb.exists(byCharge)]);
-    })
-    .limit(page.limit ?? DEFAULT_LIMIT)
-    .execute();
+  return (
+    parked(q)
+      .where('id', '>', page.afterId ?? 0)
+      // A hint that knows its payment waits for the provider's answer.
+      .where((eb) => eb.or([eb('is_hint', '=', 0), eb('payment_id', 'is', null)]))
+      .where((eb) => {
+        const payments = eb.selectFrom('payments').select('payments.id');
+        const byReference = payments.whereRef('payments.reference', '=', 'payment_events.reference');
+        const byCharge = payments
+          .whereRef('payments.provider', '=', 'payment_events.provider')
+          .whereRef('payments.provider_payment_id', '=', 'payment_events.provider_payment_id');
+        return eb.or([eb.exists(byReference), eb.exists(byCharge)]);
+      })
+      .limit(page.limit ?? DEFAULT_LIMIT)
+      .execute()
+  );
+}
+
+/** Hints about this payment that wait for it to be read back, in the order of their arrival. */
+export function listWaitingHints(q: Queryable, paymentId: number): Promise<PaymentEventRow[]> {
+  return parked(q).where('is_hint', '=', 1).where('payment_id', '=', paymentId).execute();
 }
 
 export function listEvents(q: Queryable, filter: EventFilter = {}, page: Page = {}): Promise<PaymentEventRow[]> {
@@ -105,7 +133,8 @@ function parked(q: Queryable) {
   return q.kysely.selectFrom('payment_events').selectAll().where('outcome', '=', 'parked').orderBy('id');
 }
 
-function matching(q: Queryable, { outcome, provider, paymentId }: EventFilter) {
-  const same = given({ outcome, provider, payment_id: paymentId });
+function matching(q: Queryable, { outcome, provider, paymentId, isHint }: EventFilter) {
+  const is_hint = isHint === undefined ? undefined : Number(isHint);
+  const same = given({ outcome, provider, payment_id: paymentId, is_hint });
   return q.kysely.selectFrom('payment_events').where((eb) => eb.and(same));
 }

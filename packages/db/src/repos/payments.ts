@@ -1,4 +1,4 @@
-import type { Insertable, Selectable, Updateable } from 'kysely';
+import { type Insertable, type Selectable, sql, type Updateable } from 'kysely';
 import type { Payments } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
 import { countOf, given, onPage, type Page } from './page.ts';
@@ -55,12 +55,13 @@ export interface Quoted {
   readonly currency: string;
   /** Only a payment of this amount; without it any. */
   readonly amountMinor?: number | undefined;
+  readonly apply?: PaymentRow['apply'] | undefined;
 }
 
 /** The newest payment of the same thing that still waits for its money: what a repeated call means. */
 export function findOpenPayment(q: Queryable, quoted: Quoted): Promise<PaymentRow | undefined> {
-  const { userId, tariffId, provider, currency, amountMinor } = quoted;
-  const same = given({ user_id: userId, tariff_id: tariffId, provider, currency, amount_minor: amountMinor });
+  const { userId, tariffId, provider, currency, amountMinor, apply } = quoted;
+  const same = given({ user_id: userId, tariff_id: tariffId, provider, currency, amount_minor: amountMinor, apply });
   return q.kysely
     .selectFrom('payments')
     .selectAll()
@@ -97,6 +98,119 @@ export function countPayments(q: Queryable, filter: PaymentFilter = {}): Promise
 /** The caller holds the locks of the user and the payment, and has checked that the state may move there. */
 export function updatePayment(tx: Tx, id: number, patch: PaymentPatch): Promise<PaymentRow> {
   return tx.kysely.updateTable('payments').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
+}
+
+export interface StoredCheckout {
+  /** JSON, as the provider answered. */
+  readonly checkout: string;
+  readonly chargeId: string | null;
+  readonly now: string;
+}
+
+/**
+ * Keeps the first checkout that a provider answered; undefined when there is one already, or nothing to pay any more. A
+ * charge that another payment has is a unique violation of `payments(provider, provider_payment_id)`.
+ */
+export function storeCheckout(
+  q: Queryable,
+  id: number,
+  { checkout, chargeId, now }: StoredCheckout,
+): Promise<PaymentRow | undefined> {
+  return q.kysely
+    .updateTable('payments')
+    .set((eb) => ({
+      checkout,
+      provider_payment_id: eb.fn.coalesce('provider_payment_id', sql<string | null>`cast(${chargeId} as text)`),
+      updated_at: now,
+    }))
+    .where('id', '=', id)
+    .where('status', '=', 'pending')
+    .where('checkout', 'is', null)
+    .returningAll()
+    .executeTakeFirst();
+}
+
+/** Notes who paid a charge, unless that is known. */
+export async function recordPayer(
+  q: Queryable,
+  { provider, chargeId, payerId }: { provider: string; chargeId: string; payerId: string },
+): Promise<void> {
+  await q.kysely
+    .updateTable('payments')
+    .set({ payer_id: payerId })
+    .where('provider', '=', provider)
+    .where('provider_payment_id', '=', chargeId)
+    .where('payer_id', 'is', null)
+    .execute();
+}
+
+export interface Claim {
+  readonly now: string;
+  /** Nobody else takes the row before: the claim is lost by then, should its worker have died. */
+  readonly leaseUntil: string;
+  readonly limit: number;
+}
+
+/** Takes payments whose provider is to be asked by now, those that wait longest first, and keeps others off them. */
+export function claimDuePolls(q: Queryable, { now, leaseUntil, limit }: Claim): Promise<PaymentRow[]> {
+  const due = q.kysely
+    .selectFrom('payments')
+    .select('id')
+    .where('poll_at', '<=', now)
+    .orderBy('poll_at')
+    .limit(limit)
+    .modifyEnd(q.dialect.forUpdateSkipLocked);
+  return q.kysely.updateTable('payments').set({ poll_at: leaseUntil }).where('id', 'in', due).returningAll().execute();
+}
+
+export interface PollPlan {
+  /** What the claim wrote. A poll that somebody asked for meanwhile is due earlier, and is not forgotten. */
+  readonly leaseUntil: string;
+  /** Null: there is nothing to ask any more. */
+  readonly pollAt: string | null;
+  readonly attempts: number;
+}
+
+/** Ends a claim. */
+export async function planPoll(q: Queryable, id: number, { leaseUntil, pollAt, attempts }: PollPlan): Promise<void> {
+  await q.kysely
+    .updateTable('payments')
+    .set({ poll_at: pollAt, poll_attempts: attempts })
+    .where('id', '=', id)
+    .where('poll_at', '>=', leaseUntil)
+    .execute();
+}
+
+/** The provider is asked at `at`, whatever was planned. */
+export async function requestPoll(q: Queryable, id: number, at: string): Promise<void> {
+  await q.kysely.updateTable('payments').set({ poll_at: at }).where('id', '=', id).execute();
+}
+
+/** The provider is asked at `at` instead of later; answers whether that is news. What is never asked stays so. */
+export async function hastenPoll(q: Queryable, id: number, at: string): Promise<boolean> {
+  const { numUpdatedRows } = await q.kysely
+    .updateTable('payments')
+    .set({ poll_at: at })
+    .where('id', '=', id)
+    .where('poll_at', '>', at)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+}
+
+/** The provider is asked at `at` instead of earlier: what was to be learnt is known. */
+export async function postponePoll(q: Queryable, id: number, at: string): Promise<void> {
+  await q.kysely
+    .updateTable('payments')
+    .set({ poll_at: at, poll_attempts: 0 })
+    .where('id', '=', id)
+    .where('poll_at', '<', at)
+    .execute();
+}
+
+/** When the next payment is due to be asked about. */
+export async function findNextPollAt(q: Queryable): Promise<string | undefined> {
+  const next = q.kysely.selectFrom('payments').select('poll_at').where('poll_at', 'is not', null);
+  return (await next.orderBy('poll_at').limit(1).executeTakeFirst())?.poll_at ?? undefined;
 }
 
 function matching(q: Queryable, { userId, tariffId, status, provider, since }: PaymentFilter) {

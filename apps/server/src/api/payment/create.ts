@@ -1,5 +1,7 @@
+import type { PaymentRow, Tx } from '@vpn-api/db';
 import { z } from 'zod';
 import { createPayment } from '../../ops/create-payment.ts';
+import { reopenCheckout } from '../../ops/open-checkout.ts';
 import { auditOf } from '../audit-of.ts';
 import { amount, currency, id, token } from '../fields.ts';
 import { runOnce } from '../run-once.ts';
@@ -31,23 +33,25 @@ export const createPaymentProcedure = accountProcedure
         .url({ protocol: /^https?$/, normalize: true })
         .max(2000)
         .nullish(),
-      apply: z.enum(['extend']).nullish(),
+      apply: z.enum(['now', 'extend']).nullish(),
       user_id: id.nullish(),
       provider_payment_id: token(255).nullish(),
     }),
   )
   .output(paymentSchema)
   .mutation(({ ctx, input }) =>
-    runOnce({ ctx, path: 'payment.create', input }, async (saveAnswer) => {
-      const { providers } = ctx.services;
-      const payment = await createPayment(
-        ctx.services,
-        { caller: ctx.caller, ...input },
-        {
-          source: auditOf(ctx),
-          beforeCommit: (tx, row) => saveAnswer(tx, paymentView(row, providers)),
-        },
-      );
-      return paymentView(payment, providers);
-    }),
+    runOnce<Answer, Stored>(
+      { ctx, path: 'payment.create', input },
+      async (saveAnswer) => {
+        const source = auditOf(ctx);
+        // Stored with the payment and before its provider is asked: a repeat goes on from there.
+        const beforeCommit = (tx: Tx, { id }: PaymentRow) => saveAnswer(tx, { payment_id: id });
+        const payment = await createPayment(ctx.services, { caller: ctx.caller, ...input }, { source, beforeCommit });
+        return paymentView(payment, ctx.services.providers);
+      },
+      async ({ payment_id }) => paymentView(await reopenCheckout(ctx.services, payment_id), ctx.services.providers),
+    ),
   );
+
+type Answer = z.output<typeof paymentSchema>;
+type Stored = Readonly<{ payment_id: number }>;

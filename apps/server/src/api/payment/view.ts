@@ -1,8 +1,8 @@
 import type { PaymentEventRow, PaymentRow } from '@vpn-api/db';
 import type { z } from 'zod';
 import { formatAmount, isCurrency } from '../../domain/money.ts';
-import type { TariffTerms } from '../../domain/subscription.ts';
-import type { Checkout, PaymentProvider } from '../../pay/provider.ts';
+import { checkoutOf } from '../../ops/payment-checkout.ts';
+import type { PaymentProvider } from '../../pay/provider.ts';
 import type { paymentEventSchema, paymentSchema } from './schemas.ts';
 
 type Providers = ReadonlyMap<string, PaymentProvider>;
@@ -23,27 +23,12 @@ export function paymentView(payment: PaymentRow, providers: Providers): z.output
     provider_payment_id: payment.provider_payment_id,
     created_at: payment.created_at,
     completed_at: payment.completed_at,
-    checkout: checkoutOf(payment, providers),
+    checkout: checkoutOf(payment, providers.get(payment.provider)),
   };
 }
 
 function money(minor: number, currency: string): string {
   return formatAmount(minor, currency);
-}
-
-function checkoutOf(payment: PaymentRow, providers: Providers): Checkout | null {
-  if (payment.status !== 'pending') return null;
-  const provider = providers.get(payment.provider);
-  const { tariff_name } = JSON.parse(payment.tariff_snapshot) as TariffTerms;
-  const amount = money(payment.amount_minor, payment.currency);
-  return (
-    provider?.describeCheckout?.({
-      reference: payment.reference,
-      amount,
-      currency: payment.currency,
-      title: tariff_name,
-    }) ?? null
-  );
 }
 
 export function paymentEventView(event: PaymentEventRow): z.output<typeof paymentEventSchema> {

@@ -18,7 +18,10 @@ export {
 export * from './fake.ts';
 export * from './keys.ts';
 export * from './none.ts';
-export type { Privilege } from './shell/commands.ts';
+export type { HostScripts, Privilege } from './shell/commands.ts';
+export { hostKeyFingerprint, knownHostFingerprints } from './shell/known-hosts.ts';
 export { LocalTransport, type LocalTransportOptions } from './shell/local.ts';
-export { openLocalDriver, ShellDriver, type ShellDriverOptions } from './shell/shell-driver.ts';
+export { openLocalDriver, ShellDriver, type ShellDriverOptions, type ShellHostOptions } from './shell/shell-driver.ts';
+export { openSshDriver, type SshDriverOptions } from './shell/ssh.ts';
+export { SshTransport, type SshTransportOptions } from './shell/ssh-transport.ts';
 export type { CommandResult, Transport } from './shell/transport.ts';

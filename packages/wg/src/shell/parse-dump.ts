@@ -27,6 +27,8 @@ export function parseDescription(text: string): { publicKey: PublicKey; listenPo
 
 function parsePeerLine(line: string): ObservedPeer {
   const fields = line.split('\t');
+  // The host kit knows names of the keys it made: a ninth field.
+  const tag = fields.length === 9 ? readTag(fields.pop()) : undefined;
   if (fields.length !== 8) throw badAnswer();
   const [publicKey, presharedKey, endpoint, allowedIps, handshake, rx, tx] = fields as [
     string,
@@ -47,7 +49,13 @@ function parsePeerLine(line: string): ObservedPeer {
     lastHandshakeAt: readHandshake(handshake),
     rxBytes: readCounter(rx),
     txBytes: readCounter(tx),
+    ...(tag !== undefined && { tag }),
   };
+}
+
+function readTag(text = ''): string {
+  if (!/^[A-Za-z0-9_.-]{1,32}$/.test(text)) throw badAnswer();
+  return text;
 }
 
 /** A foreign peer may hold ranges that the strict parser refuses. They are shown as the host prints them. */

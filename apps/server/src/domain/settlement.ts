@@ -1,13 +1,17 @@
 import type { ErrorCode } from './errors.ts';
-import type { Instant } from './instant.ts';
+import { DAY_SECONDS, type Instant } from './instant.ts';
+import { proportion } from './money.ts';
 import { canMove, hasReceivedMoney, isPaid, type PaymentStatus, type ReviewReason } from './payment.ts';
 import {
-  appendPeriod,
+  type Apply,
   foldPeriods,
   hasLifetime,
+  type MovablePeriod,
   type NewPeriod,
-  type PeriodFacts,
-  refundCut,
+  type PeriodMove,
+  piecesOf,
+  placeGrant,
+  refundCuts,
   type TariffTerms,
 } from './subscription.ts';
 
@@ -20,6 +24,7 @@ export interface SettlementEvent {
   readonly paymentId?: number | undefined;
   /** The provider's id of the charge: the identity of the money. */
   readonly chargeId?: string | undefined;
+  /** The provider's id of the refund, or of the dispute. */
   readonly refundId?: string | undefined;
   /** In minor units of `currency`; what went back, for a refund. */
   readonly amountMinor?: number | undefined;
@@ -44,6 +49,8 @@ export interface SettlementPayment {
   readonly amount_minor: number;
   readonly currency: string;
   readonly refunded_minor: number;
+  readonly disputed_at?: string | null | undefined;
+  readonly apply: Apply;
   readonly terms: TariffTerms;
 }
 
@@ -53,6 +60,13 @@ export interface RefundFacts {
   readonly provider_refund_id: string | null;
   readonly amount_minor: number;
   readonly status: 'pending' | 'succeeded' | 'failed';
+}
+
+/** What is known of one dispute, from the events about it that were acted upon. */
+export interface DisputeFacts {
+  /** The provider's id of it; null when it gives none, and then a payment has one dispute. */
+  readonly dispute_id: string | null;
+  readonly state: 'open' | 'won' | 'lost';
 }
 
 export interface Money {
@@ -71,9 +85,11 @@ export interface SettlementSnapshot {
   /** The user of the payment found. */
   readonly user: { readonly removed_at: string | null };
   /** All periods of that user. */
-  readonly periods: readonly (PeriodFacts & { readonly payment_id: number | null })[];
+  readonly periods: readonly (MovablePeriod & { readonly payment_id: number | null })[];
   /** The refunds of the payment found, and any with the event's provider and refund id. */
   readonly refunds: readonly RefundFacts[];
+  /** The disputes of the payment found. */
+  readonly disputes?: readonly DisputeFacts[] | undefined;
   /**
    * What the payment's charge brought, where that is known: other money than was asked stays other money after an admin
    * accepted it, and refunds are measured by it. Without it, what was quoted is what came.
@@ -108,7 +124,13 @@ export type SettlementAction =
       readonly reason: ReviewReason | null;
     } & Money)
   /** A new period. `payment_id` is null when it is of the child that this decision adds. */
-  | { readonly kind: 'grant_period'; readonly payment_id: number | null; readonly period: NewPeriod }
+  | {
+      readonly kind: 'grant_period';
+      readonly payment_id: number | null;
+      readonly period: NewPeriod;
+      /** Unused time that makes room for it: written before and behind it, then the chain is folded anew. */
+      readonly moves: readonly PeriodMove[];
+    }
   /** A refund that succeeded. `refund_id` is our row that waited for it, or null for a new row. */
   | {
       readonly kind: 'record_refund';
@@ -117,14 +139,19 @@ export type SettlementAction =
       readonly provider_refund_id: string | null;
       readonly amount_minor: number;
     }
-  /** status and refunded_minor; `review_reason` is a remark to store, or null to leave as it is. */
+  /**
+   * status and refunded_minor; `review_reason` is a remark to store, or null to leave as it is. The status stays for part
+   * of the money of a payment in review, and for money that an admin rejected.
+   */
   | {
       readonly kind: 'mark_refunded';
       readonly payment_id: number;
-      readonly status: 'refunded' | 'partially_refunded';
+      readonly status: 'refunded' | 'partially_refunded' | 'needs_review' | 'failed';
       readonly refunded_minor: number;
       readonly review_reason: ReviewReason | null;
     }
+  /** disputed_at: while it is set, the periods that the payment bought give no access. */
+  | { readonly kind: 'mark_disputed'; readonly payment_id: number; readonly disputed_at: Instant | null }
   /** Then the chain is folded anew. */
   | {
       readonly kind: 'cut_period';
@@ -150,7 +177,7 @@ export type SettlementReason =
   | 'refund_exceeds_payment'
   | 'payment_not_pending'
   | 'already_refunded'
-  | 'dispute';
+  | 'dispute_decided';
 
 /**
  * - `settled`: acted upon;
@@ -190,7 +217,7 @@ export function decideSettlement(
     case 'disputed':
     case 'dispute_won':
     case 'dispute_lost':
-      return held(payment, 'dispute');
+      return decideDispute(context, event.type);
     default:
       return assertNever(event.type);
   }
@@ -272,7 +299,7 @@ function settleCharge(context: Context, charge: Charge): SettlementDecision {
   if (obstacle !== undefined) return reviewed(payment, charge.id, obstacle);
   return settled(payment, undefined, [
     { kind: 'complete_payment', payment_id: payment.id, charge_id: charge.id },
-    grantFor(context, payment.id),
+    grantFor(context, { payment_id: payment.id, apply: payment.apply }),
   ]);
 }
 
@@ -290,7 +317,9 @@ function addCharge(context: Context, charge: Charge): SettlementDecision {
   if (obstacle !== undefined) {
     return settled(payment, obstacle, [{ ...child, status: 'needs_review', reason: obstacle }]);
   }
-  return settled(payment, undefined, [{ ...child, status: 'completed', reason: null }, grantFor(context, null)]);
+  // A renewal lengthens what is there: it was the provider's clock that asked for it, not the customer.
+  const grant = grantFor(context, { payment_id: null, apply: 'extend' });
+  return settled(payment, undefined, [{ ...child, status: 'completed', reason: null }, grant]);
 }
 
 function bindToRefunded(payment: SettlementPayment, charge: Charge): SettlementDecision {
@@ -326,22 +355,19 @@ function findGrantObstacle(
   return hasLifetime(foldPeriods(snapshot.periods)) ? 'already_lifetime' : undefined;
 }
 
-function grantFor(context: Pick<Context, 'payment' | 'snapshot' | 'now'>, paymentId: number | null): SettlementAction {
-  const { payment, snapshot, now } = context;
-  const origin = {
-    source: 'payment',
-    payment_id: paymentId,
-    price_minor: payment.amount_minor,
-    currency: payment.currency,
-    reason: null,
-  } as const;
-  const period = appendPeriod(snapshot.periods, { terms: payment.terms, origin, now });
-  return { kind: 'grant_period', payment_id: paymentId, period };
+function grantFor(
+  { payment, snapshot, now }: Pick<Context, 'payment' | 'snapshot' | 'now'>,
+  grant: { readonly payment_id: number | null; readonly apply: Apply; readonly cut_seconds?: number },
+): Extract<SettlementAction, { kind: 'grant_period' }> {
+  const { terms, amount_minor: price_minor, currency } = payment;
+  const { payment_id, ...placing } = grant;
+  const origin = { source: 'payment', payment_id, price_minor, currency, reason: null } as const;
+  return { kind: 'grant_period', payment_id, ...placeGrant(snapshot.periods, { terms, origin, now, ...placing }) };
 }
 
 function decideFailed({ event, payment }: Context): SettlementDecision {
   if (payment.status !== 'pending') {
-    return { outcome: 'ignored', reason: 'payment_not_pending', payment_id: payment.id, actions: [] };
+    return ignored(payment, 'payment_not_pending');
   }
   if (namesOtherCharge(payment, event)) return held(payment, 'charge_mismatch');
   return settled(payment, undefined, [{ kind: 'fail_payment', payment_id: payment.id }]);
@@ -363,7 +389,8 @@ function decideRefunded(context: Context): SettlementDecision {
   if (currency !== paid.currency) return held(payment, 'currency_mismatch');
   if (known !== undefined && known.amount_minor !== amountMinor) return held(payment, 'refund_amount_mismatch');
   if (known?.status === 'succeeded') return duplicate(payment);
-  if (namesOtherCharge(payment, event)) return otherChargeRefunded(payment);
+  if (namesOtherCharge(payment, event)) return otherChargeNamed(payment);
+  if (isLost(snapshot) && payment.refunded_minor >= paid.amount_minor) return ignored(payment, 'already_refunded');
   if (payment.refunded_minor + amountMinor > paid.amount_minor) return held(payment, 'refund_exceeds_payment');
   const refund = { row: known ?? ownRequest(snapshot, payment, amountMinor), provider_refund_id: refundId };
   return applyRefund(context, { ...refund, amount_minor: amountMinor, paid_minor: paid.amount_minor });
@@ -374,7 +401,7 @@ function receivedFor(payment: SettlementPayment, snapshot: SettlementSnapshot): 
 }
 
 /** The charge may be an extra one whose own event is still on its way; for money not yet settled it is a contradiction. */
-function otherChargeRefunded(payment: SettlementPayment): SettlementDecision {
+function otherChargeNamed(payment: SettlementPayment): SettlementDecision {
   return hasReceivedMoney(payment.status) ? waiting(payment, 'charge_unknown') : held(payment, 'charge_mismatch');
 }
 
@@ -403,11 +430,11 @@ interface RefundStep {
 function applyRefund(context: Context, step: RefundStep): SettlementDecision {
   const { payment, event } = context;
   const refunded = payment.refunded_minor + step.amount_minor;
-  const status = refunded === step.paid_minor ? 'refunded' : 'partially_refunded';
-  // Part of money that bought nothing yet: what it buys is decided first, then the refund cuts it.
-  if (!canMove(payment.status, status)) return waiting(payment, 'payment_not_settled');
-  const cut = isPaid(payment.status) ? cutFor(context, { refunded, paid: step.paid_minor }) : undefined;
-  const flag = cut === 'lifetime_partial_refund' ? cut : null;
+  const status = statusAfterRefund(payment, refunded === step.paid_minor);
+  // Part of money that is not known to have come: it comes first, then the refund cuts what it bought.
+  if (status === undefined) return waiting(payment, 'payment_not_settled');
+  const cuts = isPaid(payment.status) ? cutsFor(context, { refunded, paid: step.paid_minor }) : [];
+  const flag = cuts === 'lifetime_partial_refund' ? cuts : null;
   const actions: SettlementAction[] = [
     { kind: 'mark_refunded', payment_id: payment.id, status, refunded_minor: refunded, review_reason: flag },
     {
@@ -421,19 +448,70 @@ function applyRefund(context: Context, step: RefundStep): SettlementDecision {
   if (payment.provider_payment_id === null && event.chargeId !== undefined) {
     actions.unshift({ kind: 'bind_charge', payment_id: payment.id, charge_id: event.chargeId });
   }
-  if (cut !== undefined && cut !== 'lifetime_partial_refund') actions.push(cut);
+  if (cuts !== 'lifetime_partial_refund') actions.push(...cuts);
   return settled(payment, flag ?? undefined, actions);
 }
 
-function cutFor(
+/** Undefined when the refund must wait. Money in review or rejected goes back without having bought anything. */
+function statusAfterRefund(
+  payment: SettlementPayment,
+  isWhole: boolean,
+): Extract<SettlementAction, { kind: 'mark_refunded' }>['status'] | undefined {
+  if (isRejected(payment)) return 'failed';
+  if (payment.status === 'needs_review' && !isWhole) return 'needs_review';
+  const status = isWhole ? 'refunded' : 'partially_refunded';
+  return canMove(payment.status, status) ? status : undefined;
+}
+
+function cutsFor(
   { snapshot, payment, now }: Pick<Context, 'snapshot' | 'payment' | 'now'>,
   money: { readonly refunded: number; readonly paid: number },
-): SettlementAction | 'lifetime_partial_refund' | undefined {
-  const period = foldPeriods(snapshot.periods).find((candidate) => candidate.payment_id === payment.id);
-  if (period === undefined) return undefined;
-  if (period.length_seconds === null && money.refunded < money.paid) return 'lifetime_partial_refund';
-  const cut = refundCut(period, { refundedMinor: money.refunded, paidMinor: money.paid, at: now });
-  return { kind: 'cut_period', period_id: period.id, ...cut };
+): SettlementAction[] | 'lifetime_partial_refund' {
+  const pieces = piecesOf(foldPeriods(snapshot.periods), payment.id);
+  const isLifetime = pieces[0]?.length_seconds === null;
+  if (isLifetime && money.refunded < money.paid) return 'lifetime_partial_refund';
+  const cuts = refundCuts(pieces, { refundedMinor: money.refunded, paidMinor: money.paid, at: now });
+  return cuts.map((cut) => ({ kind: 'cut_period', ...cut }));
+}
+
+/**
+ * A dispute suspends until it is decided; one that is lost takes back all that is left. Whichever of its events comes
+ * first, the end is the same.
+ */
+function decideDispute(context: Context, type: 'disputed' | 'dispute_won' | 'dispute_lost'): SettlementDecision {
+  const { snapshot, event, payment } = context;
+  const wouldBe = ({ disputed: 'open', dispute_won: 'won', dispute_lost: 'lost' } as const)[type];
+  const disputes = snapshot.disputes ?? [];
+  const known = disputes.find(({ dispute_id }) => dispute_id === (event.refundId ?? null));
+  if (known?.state === wouldBe) return duplicate(payment);
+  if (known !== undefined && known.state !== 'open') {
+    return wouldBe === 'open' ? ignored(payment, 'dispute_decided') : held(payment, 'dispute_decided');
+  }
+  if (namesOtherCharge(payment, event)) return otherChargeNamed(payment);
+  if (!hasReceivedMoney(payment.status) && !isRejected(payment)) return waiting(payment, 'payment_not_settled');
+  const isOpen = wouldBe === 'open' || disputes.some((dispute) => dispute !== known && dispute.state === 'open');
+  const money = wouldBe === 'lost' ? lostMoney(context) : [];
+  return settled(payment, undefined, [...money, suspension(context, isOpen)]);
+}
+
+/** Until the last open dispute is decided, from when the first was heard of. */
+function suspension({ payment, now }: Context, isOpen: boolean): SettlementAction {
+  const disputed_at = isOpen ? ((payment.disputed_at ?? now) as Instant) : null;
+  return { kind: 'mark_disputed', payment_id: payment.id, disputed_at };
+}
+
+/** All that is left goes back, recorded under the id of the dispute. */
+function lostMoney(context: Context): readonly SettlementAction[] {
+  const { snapshot, event, payment } = context;
+  const paid = receivedFor(payment, snapshot).amount_minor;
+  const amount = paid - payment.refunded_minor;
+  if (amount <= 0) return [];
+  const provider_refund_id = event.refundId ?? null;
+  return applyRefund(context, { row: undefined, provider_refund_id, amount_minor: amount, paid_minor: paid }).actions;
+}
+
+function isLost({ disputes = [] }: SettlementSnapshot): boolean {
+  return disputes.some(({ state }) => state === 'lost');
 }
 
 /** A refund that an admin made or recorded, at the moment it is known to have succeeded. */
@@ -460,7 +538,8 @@ export function decideAdminRefund(
   if (refund.amountMinor <= 0 || payment.refunded_minor + refund.amountMinor > paid) {
     return { ok: false, code: 'validation_failed' };
   }
-  if (!isPaid(payment.status) && payment.status !== 'needs_review') return { ok: false, code: 'payment_not_open' };
+  const hasMoney = isPaid(payment.status) || payment.status === 'needs_review' || isRejected(payment);
+  if (!hasMoney) return { ok: false, code: 'payment_not_open' };
   const event: SettlementEvent = { provider: payment.provider, type: 'refunded' };
   const decision = applyRefund(
     { snapshot, event, payment, now },
@@ -481,7 +560,7 @@ export function decideAdminRefund(
  * review and for pending `manual` ones.
  */
 export function decideResolution(
-  snapshot: Pick<SettlementSnapshot, 'user' | 'periods'> & { readonly payment: SettlementPayment },
+  snapshot: Pick<SettlementSnapshot, 'user' | 'periods' | 'received'> & { readonly payment: SettlementPayment },
   verdict: 'accept' | 'reject',
   now: string,
 ): AdminDecision {
@@ -496,13 +575,32 @@ export function decideResolution(
   if (snapshot.periods.some((period) => period.payment_id === payment.id)) {
     return { ok: false, code: 'payment_conflict' };
   }
+  const context = { payment, snapshot: { ...snapshot, refunds: [] }, now };
   return {
     ok: true,
     actions: [
       { kind: 'complete_payment', payment_id: payment.id, charge_id: payment.provider_payment_id },
-      grantFor({ payment, snapshot: { ...snapshot, refunds: [] }, now }, payment.id),
+      ...grantAccepted(context),
     ],
   };
+}
+
+/** What went back while the payment was in review cuts what it buys, as it would have afterwards. */
+function grantAccepted(context: Omit<Context, 'event'>): SettlementAction[] {
+  const { payment, snapshot } = context;
+  const grant = { payment_id: payment.id, apply: payment.apply };
+  if (payment.refunded_minor === 0) return [grantFor(context, grant)];
+  const days = payment.terms.duration_days;
+  const paid = receivedFor(payment, snapshot).amount_minor;
+  const cut_seconds = days === null ? 0 : proportion(days * DAY_SECONDS, payment.refunded_minor, paid);
+  const refunded: SettlementAction = {
+    kind: 'mark_refunded',
+    payment_id: payment.id,
+    status: 'partially_refunded',
+    refunded_minor: payment.refunded_minor,
+    review_reason: days === null ? 'lifetime_partial_refund' : null,
+  };
+  return [grantFor(context, { ...grant, cut_seconds }), refunded];
 }
 
 function settled(
@@ -516,6 +614,10 @@ function settled(
 
 function held(payment: SettlementPayment, reason: SettlementReason): SettlementDecision {
   return { outcome: 'held', reason, payment_id: payment.id, actions: [] };
+}
+
+function ignored(payment: SettlementPayment, reason: SettlementReason): SettlementDecision {
+  return { outcome: 'ignored', reason, payment_id: payment.id, actions: [] };
 }
 
 function duplicate(payment: SettlementPayment): SettlementDecision {

@@ -11,6 +11,10 @@ export interface PeriodFacts {
   /** null is a lifetime. */
   readonly length_seconds: number | null;
   readonly cut_seconds: number;
+  /** Unused time that follows later, in the periods whose `rest_of_id` names this one: another tariff started at once. */
+  readonly moved_seconds: number;
+  /** The period whose unused time this one is. */
+  readonly rest_of_id: number | null;
   /** Set when all that was left of the period was taken back: a full refund or an admin's revoke. */
   readonly revoked_at: string | null;
   readonly grace_days: number;
@@ -26,7 +30,7 @@ export type FoldedPeriod<P extends PeriodFacts = PeriodFacts> = Omit<P, 'starts_
 
 /**
  * Places periods one behind the other, in order of `seq`: a period starts when it was granted or when the one before it
- * ends, whichever is later, and lasts its length less what was cut. Pure function of the rows, in any order, so the
+ * ends, whichever is later, and lasts its length less what was cut or moved. Pure function of the rows, in any order, so the
  * derived columns can be recomputed at any time.
  *
  * A period behind a lasting lifetime waits: it starts and ends at `LAST_INSTANT` and covers nothing, and takes its place
@@ -46,9 +50,24 @@ export function foldPeriods<P extends PeriodFacts>(periods: readonly P[]): Folde
 
 function endOf(period: PeriodFacts, startsAt: Instant): Instant | null {
   if (period.length_seconds !== null) {
-    return addSeconds(startsAt, Math.max(0, period.length_seconds - period.cut_seconds));
+    return addSeconds(startsAt, Math.max(0, spanSeconds(period)));
   }
   return period.revoked_at === null ? null : maxInstant(startsAt, period.revoked_at);
+}
+
+/** How long a finite period lasts. */
+function spanSeconds({ length_seconds, cut_seconds, moved_seconds }: PeriodFacts): number {
+  return (length_seconds ?? 0) - cut_seconds - moved_seconds;
+}
+
+/** Seconds of a finite period that have passed at `at`, up to the next whole one: rounding down would move an end into the past. */
+function usedSeconds(period: FoldedPeriod, at: string): number {
+  return Math.min(spanSeconds(period), Math.max(0, Math.ceil(secondsBetween(period.starts_at, at))));
+}
+
+/** Seconds of a finite period that nobody has used at `at`. */
+function unusedSeconds(period: FoldedPeriod, at: string): number {
+  return spanSeconds(period) - usedSeconds(period, at);
 }
 
 /** A row that also carries the derived columns, as stored. */
@@ -114,9 +133,9 @@ function statusAt(folded: readonly FoldedPeriod[], latest: FoldedPeriod | undefi
 }
 
 /**
- * The newest period that has begun. Cuts are whole seconds, rounded so that used time is never taken back, so a revoked
- * period has a tail of less than a second: in it the next one is already in force, and there is no gap for the hosts to
- * act on.
+ * The newest period that has begun. Cuts and moves are whole seconds, rounded so that used time is never taken back, so a
+ * period that was ended early has a tail of less than a second: in it the next one is already in force, and there is no
+ * gap for the hosts to act on.
  */
 function latestStarted<P extends PeriodFacts>(
   effective: readonly FoldedPeriod<P>[],
@@ -125,7 +144,7 @@ function latestStarted<P extends PeriodFacts>(
   const index = effective.findLastIndex((period) => epochMs(period.starts_at) <= epochMs(now));
   const latest = effective[index];
   const next = effective[index + 1];
-  const isInTail = latest !== undefined && isRevoked(latest) && latest.ends_at === next?.starts_at;
+  const isInTail = latest !== undefined && wasEndedEarly(latest) && latest.ends_at === next?.starts_at;
   return isInTail && !isRevoked(next) ? next : latest;
 }
 
@@ -135,6 +154,10 @@ function coversTime(period: FoldedPeriod): boolean {
 
 function isRevoked(period: PeriodFacts): boolean {
   return period.revoked_at !== null;
+}
+
+function wasEndedEarly(period: PeriodFacts): boolean {
+  return isRevoked(period) || period.moved_seconds > 0;
 }
 
 function graceEnd(period: FoldedPeriod): Instant | null {
@@ -174,34 +197,66 @@ export interface Refunded {
   readonly at: string;
 }
 
+/** The change to one of the periods that a payment bought. */
+export interface PieceCut extends PeriodCut {
+  readonly period_id: number;
+}
+
 /**
- * What a refund takes from the period it paid for: the refunded share of its length, but never time already used, and
- * never giving back what was cut before. A full refund takes all that is left. A lifetime ends with a full refund; a
- * partial one leaves it as it is, and the caller flags the payment.
+ * The period that a payment bought and, wherever a change of tariff put them, the rests of it, in order of the chain.
+ * Empty when the payment bought nothing.
  */
-export function refundCut(period: FoldedPeriod, refund: Refunded): PeriodCut {
-  if (refund.refundedMinor >= refund.paidMinor) return revokeCut(period, refund.at);
-  if (period.length_seconds === null) return unchanged(period);
-  const target = proportion(period.length_seconds, refund.refundedMinor, refund.paidMinor);
-  return { ...unchanged(period), cut_seconds: largerCut(period, target, refund.at) };
+export function piecesOf<P extends FoldedPeriod & { readonly payment_id: number | null }>(
+  folded: readonly P[],
+  paymentId: number,
+): P[] {
+  const ids = new Set<number>();
+  // A rest always comes behind the period it is a rest of.
+  return folded.filter((period) => {
+    const isPiece = period.payment_id === paymentId || (period.rest_of_id !== null && ids.has(period.rest_of_id));
+    if (isPiece) ids.add(period.id);
+    return isPiece;
+  });
+}
+
+/**
+ * What a refund takes from what its payment bought, in `pieces` as `piecesOf` gives them: the refunded share of the
+ * length that was sold, but never time already used, and never giving back what was cut before. A full refund takes all
+ * that is left. A lifetime ends with a full refund; a partial one leaves it as it is, and the caller flags the payment.
+ */
+export function refundCuts(pieces: readonly FoldedPeriod[], refund: Refunded): PieceCut[] {
+  if (refund.refundedMinor >= refund.paidMinor) {
+    return pieces.map((piece) => ({ period_id: piece.id, ...revokeCut(piece, refund.at) }));
+  }
+  const sold = pieces[0]?.length_seconds ?? 0;
+  const taken = pieces.reduce((sum, piece) => sum + piece.cut_seconds, 0);
+  return cutFromTheEnd(pieces, {
+    seconds: proportion(sold, refund.refundedMinor, refund.paidMinor) - taken,
+    at: refund.at,
+  });
+}
+
+function cutFromTheEnd(
+  pieces: readonly FoldedPeriod[],
+  { seconds, at }: { readonly seconds: number; readonly at: string },
+): PieceCut[] {
+  const cuts: PieceCut[] = [];
+  let wanted = seconds;
+  for (const piece of pieces.toReversed()) {
+    const more = Math.min(wanted, piece.length_seconds === null ? 0 : unusedSeconds(piece, at));
+    if (more <= 0) continue;
+    const revoked_at = piece.revoked_at as Instant | null;
+    cuts.unshift({ period_id: piece.id, cut_seconds: piece.cut_seconds + more, revoked_at });
+    wanted -= more;
+  }
+  return cuts;
 }
 
 /** What taking back all that is left of a period at `at` writes. Repeating it later changes nothing. */
 export function revokeCut(period: FoldedPeriod, at: string): PeriodCut {
   const revokedAt = (period.revoked_at ?? at) as Instant;
-  if (period.length_seconds === null) return { cut_seconds: period.cut_seconds, revoked_at: revokedAt };
-  return { cut_seconds: largerCut(period, period.length_seconds, at), revoked_at: revokedAt };
-}
-
-function unchanged(period: FoldedPeriod): PeriodCut {
-  return { cut_seconds: period.cut_seconds, revoked_at: period.revoked_at as Instant | null };
-}
-
-function largerCut(period: FoldedPeriod, target: number, at: string): number {
-  const length = period.length_seconds ?? 0;
-  // Up to the next whole second: rounding down would move an end into the past.
-  const used = Math.min(length, Math.max(0, Math.ceil(secondsBetween(period.starts_at, at))));
-  return Math.max(period.cut_seconds, Math.min(target, length - used));
+  const unused = period.length_seconds === null ? 0 : unusedSeconds(period, at);
+  return { cut_seconds: period.cut_seconds + unused, revoked_at: revokedAt };
 }
 
 /** What a tariff gives, as sold: stored with the payment and copied into the period. */
@@ -230,51 +285,160 @@ export interface NewPeriod extends TariffTerms, PeriodOrigin {
   readonly granted_at: Instant;
   readonly length_seconds: number | null;
   readonly cut_seconds: number;
+  readonly moved_seconds: number;
+  readonly rest_of_id: number | null;
+  /** A rest goes on with the traffic that was counted for what it is a rest of. */
+  readonly used_bytes: number;
   readonly revoked_at: null;
   readonly starts_at: Instant;
   readonly ends_at: Instant | null;
 }
 
+/** `extend`: behind all that is there. `now`: at once, if it is another tariff than the running one. */
+export type Apply = 'now' | 'extend';
+
+interface Grant {
+  readonly terms: TariffTerms;
+  readonly origin: PeriodOrigin;
+  readonly now: string;
+  /** What a refund took before there was a period. */
+  readonly cut_seconds?: number | undefined;
+}
+
 /** The period that a grant of `terms` at `now` adds to the end of a user's chain. */
-export function appendPeriod(
-  existing: readonly PeriodFacts[],
-  grant: { readonly terms: TariffTerms; readonly origin: PeriodOrigin; readonly now: string },
-): NewPeriod {
-  const { terms, origin, now } = grant;
-  const facts = {
-    id: 0,
-    seq: existing.reduce((highest, period) => Math.max(highest, period.seq), 0) + 1,
+export function appendPeriod(existing: readonly PeriodFacts[], grant: Grant): NewPeriod {
+  return placed(existing, [grantedRow(grant, nextSeq(existing))]);
+}
+
+/** A period as far as its rest takes it along. */
+export interface MovablePeriod extends PeriodFacts, TariffTerms, Omit<PeriodOrigin, 'payment_id'> {
+  readonly used_bytes: number;
+}
+
+/** Unused time that leaves its period and comes again as another, behind what starts at once. */
+export interface PeriodMove {
+  readonly period_id: number;
+  /** All that has left the period, this time included. */
+  readonly moved_seconds: number;
+  readonly rest: NewPeriod;
+}
+
+/** What a grant writes: its period, and what makes room for it. Rests come behind it, in the order they had. */
+export interface Placement {
+  readonly period: NewPeriod;
+  readonly moves: readonly PeriodMove[];
+}
+
+/**
+ * Places a grant in a user's chain. With `now` another tariff than the running one starts at once, and the unused time of
+ * what was running or queued follows it; the same tariff, and anything when nothing is running, goes to the end.
+ */
+export function placeGrant(
+  existing: readonly MovablePeriod[],
+  { apply, ...grant }: Grant & { readonly apply: Apply },
+): Placement {
+  const folded = foldPeriods(existing);
+  if (effectiveApply(folded, { ...grant, apply }) === 'extend') {
+    return { period: appendPeriod(existing, grant), moves: [] };
+  }
+  const seq = nextSeq(existing);
+  const leaving = folded.filter((period) => isMovable(period, grant.now));
+  const rests = leaving.map((period, index) => restRow(period, { now: grant.now, seq: seq + 1 + index }));
+  const moved = new Map(
+    leaving.map((period, i) => [period.id, period.moved_seconds + (rests[i]?.length_seconds ?? 0)]),
+  );
+  const staying = existing.map((period) => ({
+    ...period,
+    moved_seconds: moved.get(period.id) ?? period.moved_seconds,
+  }));
+  const granted = grantedRow(grant, seq);
+  return {
+    period: placed(staying, [granted]),
+    moves: leaving.map((period, index) => ({
+      period_id: period.id,
+      moved_seconds: moved.get(period.id) ?? period.moved_seconds,
+      rest: placed(staying, [granted, ...rests.slice(0, index + 1)]),
+    })),
+  };
+}
+
+/** Whether a grant starts at once or goes to the end. */
+export function effectiveApply(
+  folded: readonly FoldedPeriod<PeriodFacts & { readonly tariff_id: number | null }>[],
+  { apply, terms, now }: { readonly apply: Apply; readonly terms: TariffTerms; readonly now: string },
+): Apply {
+  const { status, current } = subscriptionAt(folded, now);
+  const isSame = terms.tariff_id !== null && current?.tariff_id === terms.tariff_id;
+  return apply === 'now' && status === 'active' && !isSame ? 'now' : 'extend';
+}
+
+/** Nothing is sold on top of a lifetime that lasts, so a lifetime never has to move. */
+function isMovable(period: FoldedPeriod, now: string): boolean {
+  return !isRevoked(period) && period.length_seconds !== null && unusedSeconds(period, now) > 0;
+}
+
+type UnplacedPeriod = Omit<NewPeriod, 'starts_at' | 'ends_at'>;
+
+function nextSeq(existing: readonly PeriodFacts[]): number {
+  return existing.reduce((highest, period) => Math.max(highest, period.seq), 0) + 1;
+}
+
+function grantedRow({ terms, origin, now, cut_seconds = 0 }: Grant, seq: number): UnplacedPeriod {
+  return {
+    ...termsIn(terms),
+    ...originIn(origin),
+    payment_id: origin.payment_id,
+    seq,
     granted_at: now as Instant,
     length_seconds: terms.duration_days === null ? null : terms.duration_days * DAY_SECONDS,
-    cut_seconds: 0,
+    cut_seconds,
+    moved_seconds: 0,
+    rest_of_id: null,
+    used_bytes: 0,
     revoked_at: null,
-    tariff_id: terms.tariff_id,
-    tariff_name: terms.tariff_name,
-    duration_days: terms.duration_days,
-    device_limit: terms.device_limit,
-    traffic_limit_bytes: terms.traffic_limit_bytes,
-    grace_days: terms.grace_days,
-    source: origin.source,
-    payment_id: origin.payment_id,
-    price_minor: origin.price_minor,
-    currency: origin.currency,
-    reason: origin.reason,
-  } satisfies PeriodFacts & Omit<NewPeriod, 'starts_at' | 'ends_at'>;
-  const last = foldPeriods<PeriodFacts>([...existing, facts]).at(-1);
-  const { id: _, ...row } = facts;
-  return { ...row, starts_at: last?.starts_at ?? facts.granted_at, ends_at: last?.ends_at ?? null };
+  };
+}
+
+function restRow(
+  period: FoldedPeriod<MovablePeriod>,
+  { now, seq }: { readonly now: string; readonly seq: number },
+): UnplacedPeriod & { readonly length_seconds: number } {
+  return {
+    ...termsIn(period),
+    ...originIn(period),
+    payment_id: null,
+    seq,
+    granted_at: now as Instant,
+    length_seconds: unusedSeconds(period, now),
+    cut_seconds: 0,
+    moved_seconds: 0,
+    rest_of_id: period.id,
+    used_bytes: period.used_bytes,
+    revoked_at: null,
+  };
+}
+
+function termsIn(terms: TariffTerms): TariffTerms {
+  const { tariff_id, tariff_name, duration_days, device_limit, traffic_limit_bytes, grace_days } = terms;
+  return { tariff_id, tariff_name, duration_days, device_limit, traffic_limit_bytes, grace_days };
+}
+
+function originIn({ source, price_minor, currency, reason }: Omit<PeriodOrigin, 'payment_id'>) {
+  return { source, price_minor, currency, reason };
+}
+
+/** The last of `added` with its place behind the others. */
+function placed(existing: readonly PeriodFacts[], added: readonly UnplacedPeriod[]): NewPeriod {
+  const row = added.at(-1);
+  const facts: PeriodFacts[] = [...existing, ...added.map((period) => ({ ...period, id: 0 }))];
+  const folded = foldPeriods(facts).at(-1);
+  if (row === undefined || folded === undefined) throw new TypeError('nothing to place');
+  return { ...row, starts_at: folded.starts_at, ends_at: folded.ends_at };
 }
 
 /** The terms of a compensation of `days`: those of the period it lengthens. */
 export function compensationTerms(period: TariffTerms, days: number): TariffTerms {
-  return {
-    tariff_id: period.tariff_id,
-    tariff_name: period.tariff_name,
-    duration_days: days,
-    device_limit: period.device_limit,
-    traffic_limit_bytes: period.traffic_limit_bytes,
-    grace_days: period.grace_days,
-  };
+  return { ...termsIn(period), duration_days: days };
 }
 
 /** A period row with all that the view of a subscription shows. */
@@ -341,18 +505,29 @@ export function subscriptionView(
     ended_at,
     days_remaining,
     is_lifetime,
-    periods: folded.map(periodView),
+    periods: folded.filter((period) => !isEmptied(period)).map((period) => periodView(period, folded)),
   };
 }
 
-function periodView(period: FoldedPeriod<PeriodRecord>): PeriodView {
+/** All of it was moved before it began: its rest stands for it. */
+function isEmptied(period: FoldedPeriod): boolean {
+  return period.moved_seconds > 0 && !coversTime(period);
+}
+
+function periodView(period: FoldedPeriod<PeriodRecord>, chain: readonly FoldedPeriod<PeriodRecord>[]): PeriodView {
   return {
     id: period.id,
     tariff_id: period.tariff_id,
     starts_at: period.starts_at,
     ends_at: period.ends_at,
     source: period.source,
-    payment_id: period.payment_id,
+    payment_id: soldPeriod(period, chain).payment_id,
     revoked_at: period.revoked_at as Instant | null,
   };
+}
+
+/** The period that was granted, for one that may be a rest of it. */
+export function soldPeriod<P extends PeriodFacts>(period: P, chain: readonly P[]): P {
+  const origin = period.rest_of_id === null ? undefined : chain.find(({ id }) => id === period.rest_of_id);
+  return origin === undefined ? period : soldPeriod(origin, chain);
 }

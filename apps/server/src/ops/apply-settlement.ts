@@ -1,9 +1,9 @@
 import {
   findPayment,
   insertPayment,
-  insertPeriod,
   insertRefund,
   type PaymentPatch,
+  type SubscriptionPeriodRow,
   type Tx,
   updatePayment,
   updateRefund,
@@ -11,10 +11,11 @@ import {
 import { newReference } from '../crypto/random.ts';
 import type { Instant } from '../domain/instant.ts';
 import type { SettlementAction } from '../domain/settlement.ts';
-import type { Random, Services } from '../services.ts';
-import { cutPeriod, loadChain } from './subscription-chain.ts';
+import type { Services } from '../services.ts';
+import { cutPeriod, insertPlacement, loadChain } from './subscription-chain.ts';
+import { tellPayment, tellPeriod } from './tell-money.ts';
 
-export type SettleDeps = Pick<Services, 'clock' | 'random' | 'reconciler' | 'parkedEvents'>;
+export type SettleDeps = Pick<Services, 'clock' | 'random' | 'reconciler' | 'parkedEvents' | 'outbox'>;
 
 interface Decided {
   readonly actions: readonly SettlementAction[];
@@ -25,8 +26,9 @@ interface Decided {
 /** Writes a decision, in the order it was given. The caller holds the user's lock. */
 export async function applyActions(deps: SettleDeps, tx: Tx, decided: Decided): Promise<void> {
   if (decided.actions.length === 0) return;
-  const step: Step = { ...decided, now: deps.clock.now(), random: deps.random, childId: null };
+  const step: Step = { ...decided, deps, now: deps.clock.now(), childId: null, granted: undefined };
   for (const action of decided.actions) await applyAction(tx, step, action);
+  for (const action of decided.actions) await tellAction(tx, step, action);
   tx.onCommit(() => {
     deps.reconciler.wake();
     // A refund that came before its payment waits in the inbox.
@@ -35,10 +37,11 @@ export async function applyActions(deps: SettleDeps, tx: Tx, decided: Decided): 
 }
 
 interface Step extends Decided {
+  readonly deps: SettleDeps;
   readonly now: Instant;
-  readonly random: Random;
   /** The payment that this decision added, which its period belongs to. */
   childId: number | null;
+  granted: SubscriptionPeriodRow | undefined;
 }
 
 type ActionOf<Kind extends SettlementAction['kind']> = Extract<SettlementAction, { kind: Kind }>;
@@ -61,6 +64,8 @@ function applyAction(tx: Tx, step: Step, action: SettlementAction): Promise<unkn
       return recordRefund(tx, step, action);
     case 'mark_refunded':
       return markRefunded(tx, step, action);
+    case 'mark_disputed':
+      return changePayment(tx, step, action.payment_id, { disputed_at: action.disputed_at });
     case 'cut_period':
       return cutOwnPeriod(tx, step, action);
   }
@@ -86,7 +91,7 @@ async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Prom
   const parent = await findPayment(tx, action.parent_id);
   if (parent === undefined) throw new Error(`payment ${action.parent_id} has vanished`);
   const child = await insertPayment(tx, {
-    reference: newReference(step.random),
+    reference: newReference(step.deps.random),
     parent_id: parent.id,
     user_id: parent.user_id,
     tariff_id: parent.tariff_id,
@@ -98,6 +103,7 @@ async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Prom
     amount_minor: action.amount_minor,
     currency: action.currency,
     tariff_snapshot: parent.tariff_snapshot,
+    apply: 'extend',
     created_at: step.now,
     updated_at: step.now,
     completed_at: action.status === 'completed' ? step.now : null,
@@ -105,9 +111,9 @@ async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Prom
   step.childId = child.id;
 }
 
-function addPeriod(tx: Tx, step: Step, action: ActionOf<'grant_period'>): Promise<unknown> {
-  const payment_id = action.payment_id ?? step.childId;
-  return insertPeriod(tx, { ...action.period, payment_id, user_id: step.userId, created_at: step.now });
+async function addPeriod(tx: Tx, step: Step, { payment_id, period, moves }: ActionOf<'grant_period'>): Promise<void> {
+  const paidBy = { ...period, payment_id: payment_id ?? step.childId };
+  step.granted = await insertPlacement(tx, { period: paidBy, moves }, step);
 }
 
 function recordRefund(tx: Tx, { provider, now }: Step, action: ActionOf<'record_refund'>): Promise<unknown> {
@@ -121,6 +127,22 @@ function markRefunded(tx: Tx, step: Step, action: ActionOf<'mark_refunded'>): Pr
   const { status, refunded_minor, review_reason } = action;
   const remark = review_reason === null ? {} : { review_reason };
   return changePayment(tx, step, action.payment_id, { status, refunded_minor, ...remark });
+}
+
+/** After all of it is written, so that each event tells how the payment is now. */
+async function tellAction(tx: Tx, { deps, childId, granted }: Step, action: SettlementAction): Promise<void> {
+  switch (action.kind) {
+    case 'complete_payment':
+      return tellPayment(deps, tx, 'payment.completed', action.payment_id);
+    case 'review_payment':
+      return tellPayment(deps, tx, 'payment.needs_review', action.payment_id);
+    case 'record_refund':
+      return tellPayment(deps, tx, 'payment.refunded', action.payment_id);
+    case 'add_child':
+      return tellPayment(deps, tx, `payment.${action.status}`, childId ?? 0);
+    case 'grant_period':
+      return granted && tellPeriod(deps, tx, granted);
+  }
 }
 
 async function cutOwnPeriod(tx: Tx, { userId }: Step, action: ActionOf<'cut_period'>): Promise<void> {

@@ -1,10 +1,10 @@
-import { findPayment, listPeriodsForUser, lockUser, type PaymentRow } from '@vpn-api/db';
+import { findPayment, lockUser, type PaymentRow } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import { decideResolution } from '../domain/settlement.ts';
 import type { Services } from '../services.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';
 import { type AuditSource, audit } from './audit.ts';
-import { settlementPayment } from './settle-payment.ts';
+import { snapshotAround } from './settle-payment.ts';
 
 type Deps = SettleDeps & Pick<Services, 'store'>;
 
@@ -26,11 +26,7 @@ export async function resolvePayment(deps: Deps, input: ResolvePayment): Promise
     if (unlocked === undefined) throw new DomainError('payment_not_found');
     const user = await lockUser(tx, unlocked.user_id);
     const payment = (await findPayment(tx, input.paymentId)) ?? unlocked;
-    const snapshot = {
-      payment: settlementPayment(payment),
-      user: { removed_at: user?.removed_at ?? null },
-      periods: await listPeriodsForUser(tx, payment.user_id),
-    };
+    const snapshot = await snapshotAround(tx, payment, user);
     const decision = decideResolution(snapshot, input.action, now);
     if (!decision.ok) throw new DomainError(decision.code);
     await applyActions(deps, tx, { actions: decision.actions, provider: payment.provider, userId: payment.user_id });

@@ -5,14 +5,17 @@ import {
   findRefundByProviderId,
   findSettledCharge,
   isUniqueViolation,
+  listDisputeEvents,
   listPeriodsForUser,
   listRefunds,
   lockUser,
   type PaymentRow,
   type Store,
   type Tx,
+  type UserRow,
 } from '@vpn-api/db';
 import {
+  type DisputeFacts,
   decideSettlement,
   type Money,
   type RefundFacts,
@@ -99,7 +102,24 @@ async function loadSnapshot(tx: Tx, event: SettlementEvent, locked: Locked): Pro
     user: { removed_at: locked.removedAt },
     periods: await listPeriodsForUser(tx, locked.userId),
     refunds: payment === undefined ? [] : await knownRefunds(tx, payment, event),
+    disputes: payment === undefined ? [] : await knownDisputes(tx, payment),
     received: payment && (await receivedMoney(tx, payment)),
+  };
+}
+
+/** A snapshot around one payment, for what an admin does to it. The caller holds the user's lock. */
+export async function snapshotAround(
+  tx: Tx,
+  payment: PaymentRow,
+  user: Pick<UserRow, 'removed_at'> | undefined,
+): Promise<SettlementSnapshot & { readonly payment: SettlementPayment }> {
+  return {
+    payment: settlementPayment(payment),
+    user: { removed_at: user?.removed_at ?? null },
+    periods: await listPeriodsForUser(tx, payment.user_id),
+    refunds: await listRefunds(tx, payment.id),
+    disputes: await knownDisputes(tx, payment),
+    received: await receivedMoney(tx, payment),
   };
 }
 
@@ -112,6 +132,18 @@ async function knownRefunds(tx: Tx, payment: PaymentRow, event: SettlementEvent)
   if (event.refundId === undefined) return own;
   const elsewhere = await findRefundByProviderId(tx, event.provider, event.refundId);
   return elsewhere === undefined || elsewhere.payment_id === payment.id ? own : [...own, elsewhere];
+}
+
+const DISPUTE_STATES = { disputed: 'open', dispute_won: 'won', dispute_lost: 'lost' } as const;
+
+/** One for each dispute: a decision outlasts the news of it, whichever came first. */
+async function knownDisputes(tx: Tx, payment: PaymentRow): Promise<readonly DisputeFacts[]> {
+  const disputes = new Map<string | null, DisputeFacts>();
+  for (const { action, dispute_id } of await listDisputeEvents(tx, payment.id)) {
+    if (action === 'disputed' && disputes.has(dispute_id)) continue;
+    disputes.set(dispute_id, { dispute_id, state: DISPUTE_STATES[action] });
+  }
+  return [...disputes.values()];
 }
 
 /** What the payment's charge brought, which an accepted payment may have been asked otherwise. */

@@ -6,6 +6,7 @@ import {
   type SubscriptionPeriodRow,
   type Tx,
   updateFold,
+  updateMovedSeconds,
   updatePeriodFacts,
 } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
@@ -16,6 +17,7 @@ import {
   misplacedPeriods,
   type PeriodCut,
   type PeriodOrigin,
+  type Placement,
   type TariffTerms,
 } from '../domain/subscription.ts';
 
@@ -51,6 +53,22 @@ export async function grantPeriod(
 ): Promise<SubscriptionPeriodRow> {
   const period = appendPeriod(chain, { terms, origin, now });
   return insertPeriod(tx, { ...period, user_id: userId, created_at: now });
+}
+
+/**
+ * Writes a grant and what makes room for it. Answers the period that was granted. The caller holds the user's lock.
+ */
+export async function insertPlacement(
+  tx: Tx,
+  { period, moves }: Placement,
+  { userId, now }: { readonly userId: number; readonly now: string },
+): Promise<SubscriptionPeriodRow> {
+  const columns = { user_id: userId, created_at: now };
+  for (const { period_id, moved_seconds } of moves) await updateMovedSeconds(tx, period_id, moved_seconds);
+  const granted = await insertPeriod(tx, { ...period, ...columns });
+  for (const { rest } of moves) await insertPeriod(tx, { ...rest, ...columns });
+  if (moves.length > 0) await updateFold(tx, misplacedPeriods(await listPeriodsForUser(tx, userId)));
+  return granted;
 }
 
 /** Takes time from a period and moves those behind it forward. The caller holds the user's lock. */

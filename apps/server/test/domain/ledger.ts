@@ -2,6 +2,7 @@ import type { Instant } from '../../src/domain/instant.ts';
 import { canMove, type PaymentStatus } from '../../src/domain/payment.ts';
 import {
   type AdminDecision,
+  type DisputeFacts,
   decideSettlement,
   type RefundFacts,
   type SettlementAction,
@@ -19,6 +20,8 @@ type PeriodRow = Omit<NewPeriod, 'revoked_at'> & {
   readonly revoked_at: string | null;
 };
 type PaymentRow = SettlementPayment & { readonly charged?: { amount_minor: number; currency: string } };
+type ActionOf<Kind extends SettlementAction['kind']> = Extract<SettlementAction, { kind: Kind }>;
+type DisputeRow = DisputeFacts & { readonly payment_id: number };
 type RefundRow = RefundFacts & { readonly provider: string };
 
 /**
@@ -29,6 +32,7 @@ export class Ledger {
   payments: PaymentRow[] = [];
   periods: PeriodRow[] = [];
   refunds: RefundRow[] = [];
+  disputes: DisputeRow[] = [];
   parked: SettlementEvent[] = [];
   removedUsers = new Set<number>();
 
@@ -45,6 +49,7 @@ export class Ledger {
       amount_minor: 999,
       currency: 'USD',
       refunded_minor: 0,
+      apply: 'now',
       terms: terms(),
       ...overrides,
     };
@@ -93,6 +98,7 @@ export class Ledger {
       user: { removed_at: this.removedUsers.has(payment?.user_id ?? 0) ? '2026-01-01T00:00:00.000Z' : null },
       periods: this.periods.filter((row) => row.user_id === payment?.user_id),
       refunds: this.refunds.filter((row) => row.payment_id === payment?.id || isKnownRefund(row)),
+      disputes: this.disputes.filter((row) => row.payment_id === payment?.id),
       received: payment?.charged,
     };
   }
@@ -108,7 +114,17 @@ export class Ledger {
   private decide(event: SettlementEvent, now: Instant, forcedId?: number): SettlementDecision {
     const decision = decideSettlement(this.snapshot(event, forcedId), event, now);
     this.apply(decision.actions, event);
+    if (decision.outcome === 'settled') this.noteDispute(decision, event);
     return decision;
+  }
+
+  /** What the settled rows of the inbox say afterwards. */
+  private noteDispute({ payment_id }: SettlementDecision, { type, refundId }: SettlementEvent): void {
+    if (type !== 'disputed' && type !== 'dispute_won' && type !== 'dispute_lost') return;
+    const state = ({ disputed: 'open', dispute_won: 'won', dispute_lost: 'lost' } as const)[type];
+    const row = { payment_id: payment_id ?? 0, dispute_id: refundId ?? null, state };
+    const isSame = (other: DisputeRow) => other.payment_id === payment_id && other.dispute_id === row.dispute_id;
+    this.disputes = [...this.disputes.filter((other) => !isSame(other)), row];
   }
 
   private retryParked(now: Instant): void {
@@ -150,11 +166,13 @@ export class Ledger {
       case 'add_child':
         return this.addChild(action);
       case 'grant_period':
-        return this.grant(action.payment_id ?? child, action.period);
+        return this.grant(action.payment_id ?? child, action);
       case 'record_refund':
         return this.recordRefund(action);
       case 'mark_refunded':
-        return this.update(action.payment_id, { status: action.status, refunded_minor: action.refunded_minor });
+        return this.markRefunded(action);
+      case 'mark_disputed':
+        return this.update(action.payment_id, { disputed_at: action.disputed_at });
       case 'cut_period': {
         const { kind: _, period_id, ...change } = action;
         this.periods = this.periods.map((row) => (row.id === period_id ? { ...row, ...change } : row));
@@ -176,7 +194,13 @@ export class Ledger {
     this.payments = this.payments.map((row) => (row.id === id ? after : row));
   }
 
-  private addChild(action: Extract<SettlementAction, { kind: 'add_child' }>): number {
+  private markRefunded({ payment_id, status, refunded_minor }: ActionOf<'mark_refunded'>): undefined {
+    const mayStay = status === 'needs_review' || status === 'failed';
+    if (mayStay && this.payment(payment_id).status !== status) throw new Error(`payment ${payment_id} may not move`);
+    return this.update(payment_id, { refunded_minor, ...(mayStay ? {} : { status }) });
+  }
+
+  private addChild(action: ActionOf<'add_child'>): number {
     const { parent_id, charge_id, status, amount_minor, currency } = action;
     const parent = this.payment(parent_id);
     if (parent.parent_id !== null) throw new Error('a child of a child');
@@ -190,6 +214,8 @@ export class Ledger {
       amount_minor,
       currency,
       refunded_minor: 0,
+      disputed_at: null,
+      apply: 'extend',
     };
     this.assertChargeFree(child);
     this.payments.push(child);
@@ -207,15 +233,19 @@ export class Ledger {
     if (isTaken) throw new Error('unique (provider, provider_payment_id)');
   }
 
-  private grant(paymentId: number | undefined, period: NewPeriod): undefined {
+  private grant(paymentId: number | undefined, { period, moves }: ActionOf<'grant_period'>): undefined {
     if (paymentId === undefined) throw new Error('a grant for no payment');
     const { user_id } = this.payment(paymentId);
     if (this.grantsOf(paymentId).length > 0) throw new Error('unique (payment_id)');
-    if (this.periods.some((row) => row.user_id === user_id && row.seq === period.seq)) throw new Error('unique seq');
-    this.periods.push({ ...period, id: this.periods.length + 1, user_id, payment_id: paymentId });
+    const moved = new Map(moves.map((move) => [move.period_id, move.moved_seconds]));
+    this.periods = this.periods.map((row) => ({ ...row, moved_seconds: moved.get(row.id) ?? row.moved_seconds }));
+    for (const added of [{ ...period, payment_id: paymentId }, ...moves.map((move) => move.rest)]) {
+      if (this.periods.some((row) => row.user_id === user_id && row.seq === added.seq)) throw new Error('unique seq');
+      this.periods.push({ ...added, id: this.periods.length + 1, user_id });
+    }
   }
 
-  private recordRefund(action: Extract<SettlementAction, { kind: 'record_refund' }>): undefined {
+  private recordRefund(action: ActionOf<'record_refund'>): undefined {
     const { payment_id, refund_id, provider_refund_id, amount_minor } = action;
     const { provider } = this.payment(payment_id);
     const isTaken = (row: RefundRow) =>

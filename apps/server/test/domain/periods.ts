@@ -1,5 +1,5 @@
 import { addSeconds, DAY_SECONDS, toInstant } from '../../src/domain/instant.ts';
-import type { PeriodRecord, TariffTerms } from '../../src/domain/subscription.ts';
+import type { MovablePeriod, PeriodRecord, TariffTerms } from '../../src/domain/subscription.ts';
 
 /** Noon of day 0 of every example. */
 export const START = toInstant(Date.UTC(2026, 10, 22, 12));
@@ -9,8 +9,10 @@ export function day(days: number): ReturnType<typeof addSeconds> {
   return addSeconds(START, days * DAY_SECONDS);
 }
 
+type PeriodRow = PeriodRecord & MovablePeriod;
+
 /** A 30-day period granted at the start, with what the example needs changed. */
-export function period(overrides: Partial<PeriodRecord> = {}): PeriodRecord {
+export function period(overrides: Partial<PeriodRow> = {}): PeriodRow {
   const seq = overrides.seq ?? 1;
   return {
     id: 100 + seq,
@@ -21,6 +23,8 @@ export function period(overrides: Partial<PeriodRecord> = {}): PeriodRecord {
     granted_at: START,
     length_seconds: 30 * DAY_SECONDS,
     cut_seconds: 0,
+    moved_seconds: 0,
+    rest_of_id: null,
     revoked_at: null,
     grace_days: 0,
     device_limit: 1,
@@ -30,6 +34,8 @@ export function period(overrides: Partial<PeriodRecord> = {}): PeriodRecord {
     currency: 'USD',
     source: 'payment',
     payment_id: seq,
+    reason: null,
+    used_bytes: 0,
     ...overrides,
   };
 }

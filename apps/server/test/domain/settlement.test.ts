@@ -408,7 +408,10 @@ describe('the word of an admin', () => {
 /** Events that are mostly about three payments of two users, with every kind of mistake a sender can make. */
 const anyEvent: fc.Arbitrary<SettlementEvent> = fc.record({
   provider: fc.constantFrom('standard', 'standard', 'standard', 'shop2'),
-  type: fc.constantFrom('completed', 'completed', 'failed', 'refunded', 'refunded'),
+  type: fc.constantFrom(
+    ...(['completed', 'completed', 'completed', 'failed', 'refunded', 'refunded', 'refunded'] as const),
+    ...(['disputed', 'dispute_won', 'dispute_lost'] as const),
+  ),
   reference: fc.constantFrom('ref-1', 'ref-2', 'ref-3', 'ref-4', 'nowhere', undefined),
   paymentId: fc.constantFrom(undefined, undefined, undefined, 1, 2, 99),
   chargeId: fc.constantFrom('c1', 'c2', 'c3', 'preset', undefined),
@@ -435,7 +438,8 @@ function assertInvariants(ledger: Ledger): void {
     // I4: no more goes back than came, and the sum is that of the refunds.
     expect(payment.refunded_minor).toBeLessThanOrEqual(received);
     expect(refunds.reduce((sum, row) => sum + row.amount_minor, 0)).toBe(payment.refunded_minor);
-    expect(payment.refunded_minor > 0).toBe(['refunded', 'partially_refunded'].includes(payment.status));
+    if (['refunded', 'partially_refunded'].includes(payment.status)) expect(payment.refunded_minor).toBeGreaterThan(0);
+    if (['pending', 'completed'].includes(payment.status)) expect(payment.refunded_minor).toBe(0);
     // A payment that kept nothing gives no time from now on.
     if (payment.status === 'refunded') expect(grants.every((row) => row.revoked_at !== null)).toBe(true);
   }
@@ -571,6 +575,8 @@ describe('the decision', () => {
     amount_minor: fc.oneof(fc.constant(999), fc.maxSafeNat()),
     currency: fc.constantFrom('USD', 'EUR'),
     refunded_minor: fc.maxSafeNat(),
+    disputed_at: fc.constantFrom(null, START),
+    apply: fc.constantFrom('now', 'extend'),
     terms: fc.constantFrom(terms(), terms({ duration_days: null })),
   });
   const snapshot: fc.Arbitrary<SettlementSnapshot> = fc.record({
@@ -589,13 +595,20 @@ describe('the decision', () => {
       }),
       { maxLength: 3 },
     ),
+    disputes: fc.array(
+      fc.record({
+        dispute_id: fc.option(fc.constantFrom('r1', 'r2')),
+        state: fc.constantFrom('open', 'won', 'lost'),
+      }),
+      { maxLength: 3 },
+    ),
     received: fc.option(fc.record({ amount_minor: fc.nat(), currency: fc.constantFrom('USD', 'EUR') }), {
       nil: undefined,
     }),
   });
   const event: fc.Arbitrary<SettlementEvent> = fc.record({
     provider: fc.constantFrom('standard', 'shop2'),
-    type: fc.constantFrom('completed', 'failed', 'refunded'),
+    type: fc.constantFrom('completed', 'failed', 'refunded', 'disputed', 'dispute_won', 'dispute_lost'),
     reference: text,
     paymentId: fc.option(fc.nat({ max: 3 }), { nil: undefined }),
     chargeId: text,

@@ -9,9 +9,10 @@ import {
   hasLifetime,
   misplacedPeriods,
   nextChangeAt,
+  type PeriodCut,
   type PeriodFacts,
   type PeriodRecord,
-  refundCut,
+  refundCuts,
   revokeCut,
   subscriptionAt,
   subscriptionView,
@@ -25,8 +26,12 @@ const spans = (folded: readonly FoldedPeriod[]) => folded.map(({ starts_at, ends
 function cut(rows: readonly PeriodRecord[], seq: number, refund: { refunded: number; paid: number; at: string }) {
   const target = foldPeriods(rows).find((row) => row.seq === seq);
   if (target === undefined) throw new Error('no such period');
-  const change = refundCut(target, { refundedMinor: refund.refunded, paidMinor: refund.paid, at: refund.at });
-  return rows.map((row) => (row.seq === seq ? { ...row, ...change } : row));
+  const [change] = refundCuts([target], { refundedMinor: refund.refunded, paidMinor: refund.paid, at: refund.at });
+  return rows.map((row) => (row.seq === seq && change !== undefined ? withCut(row, change) : row));
+}
+
+function withCut<P extends PeriodFacts>(row: P, { cut_seconds, revoked_at }: PeriodCut): P {
+  return { ...row, cut_seconds, revoked_at };
 }
 
 const fullRefund = (at: string) => ({ refunded: 999, paid: 999, at });
@@ -94,7 +99,11 @@ describe('a chain of periods', () => {
     const huge = period({ length_seconds: 36_500 * DAY_SECONDS, price_minor: Number.MAX_SAFE_INTEGER });
     const paid = Number.MAX_SAFE_INTEGER;
     const [row] = foldPeriods([huge]);
-    const change = row && refundCut(row, { refundedMinor: paid - 1, paidMinor: paid, at: START });
+    const [change] = refundCuts(row === undefined ? [] : [row], {
+      refundedMinor: paid - 1,
+      paidMinor: paid,
+      at: START,
+    });
     expect(change?.cut_seconds).toBe(36_500 * DAY_SECONDS - 1);
   });
 
@@ -331,8 +340,9 @@ function perform(book: Book, step: Step, now: Instant): number | undefined {
   const change =
     step.kind === 'revoke'
       ? revokeCut(target, now)
-      : refundCut(target, { refundedMinor: refunded, paidMinor: paid, at: now });
-  book.rows = book.rows.map((row) => (row.seq === target.seq ? { ...row, ...change } : row));
+      : refundCuts([target], { refundedMinor: refunded, paidMinor: paid, at: now })[0];
+  if (change === undefined) return target.seq;
+  book.rows = book.rows.map((row) => (row.seq === target.seq ? withCut(row, change) : row));
   return target.seq;
 }
 

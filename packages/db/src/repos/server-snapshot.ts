@@ -3,7 +3,7 @@ import type { Queryable } from '../store.ts';
 import { type HostPeerRow, listHostPeers } from './host-peers.ts';
 import type { PeerRow } from './peers.ts';
 import { findServer, type ServerRow } from './servers.ts';
-import { type PeriodWithDispute, periodsWithDisputes } from './subscription-periods.ts';
+import { executeWithDisputes, type PeriodWithDispute, periodsWithDisputes } from './subscription-periods.ts';
 import type { UserRow } from './users.ts';
 
 export type SnapshotUser = Pick<UserRow, 'id' | 'status' | 'removed_at'>;
@@ -47,11 +47,7 @@ function listOwners(q: Queryable, serverId: number): Promise<SnapshotUser[]> {
 }
 
 function listOwnersPeriods(q: Queryable, serverId: number): Promise<PeriodWithDispute[]> {
-  return periodsWithDisputes(q)
-    .where('period.user_id', 'in', ownersOn(serverId))
-    .orderBy('period.user_id')
-    .orderBy('period.seq')
-    .execute();
+  return executeWithDisputes(periodsWithDisputes(q).where('period.user_id', 'in', ownersOn(serverId)));
 }
 
 function listOwnersPeers(q: Queryable, serverId: number): Promise<PeerRow[]> {

@@ -32,7 +32,7 @@ export async function listPeriodsForUsers(q: Queryable, userIds: readonly number
 }
 
 export type PeriodWithDispute = SubscriptionPeriodRow & {
-  /** Set while the payment that bought the period is disputed. */
+  /** Set while the payment that bought the period, or what it is a rest of, is disputed. */
   readonly disputed_at: string | null;
 };
 
@@ -40,28 +40,38 @@ export type PeriodWithDispute = SubscriptionPeriodRow & {
 export async function listPeriodsWithDisputes(q: Queryable, userIds: readonly number[]): Promise<PeriodWithDispute[]> {
   const rows: PeriodWithDispute[] = [];
   for (const some of chunks(userIds)) {
-    const query = periodsWithDisputes(q).where('period.user_id', 'in', some);
-    rows.push(...(await query.orderBy('period.user_id').orderBy('period.seq').execute()));
+    rows.push(...(await executeWithDisputes(periodsWithDisputes(q).where('period.user_id', 'in', some))));
   }
   return rows;
 }
 
+/** Whole chains only, for `executeWithDisputes`. */
 export function periodsWithDisputes(q: Queryable) {
   return q.kysely
     .selectFrom('subscription_periods as period')
     .leftJoin('payments', 'payments.id', 'period.payment_id')
     .selectAll('period')
-    .select('payments.disputed_at');
+    .select('payments.disputed_at')
+    .orderBy('period.user_id')
+    .orderBy('period.seq');
 }
 
-/** Whether the user ever had a trial. */
-export async function hasHadTrial(q: Queryable, userId: number): Promise<boolean> {
-  const trial = q.kysely
-    .selectFrom('subscription_periods')
-    .select('id')
-    .where('user_id', '=', userId)
-    .where('source', '=', 'trial');
-  return (await trial.limit(1).executeTakeFirst()) !== undefined;
+/** Rests have no payment of their own: what disputes the period they come from disputes them. */
+export async function executeWithDisputes(query: ReturnType<typeof periodsWithDisputes>): Promise<PeriodWithDispute[]> {
+  const disputes = new Map<number, string | null>();
+  const rows = await query.execute();
+  // A rest comes behind the period it is a rest of.
+  return rows.map((row) => {
+    const disputed_at = row.rest_of_id === null ? row.disputed_at : (disputes.get(row.rest_of_id) ?? null);
+    disputes.set(row.id, disputed_at);
+    return { ...row, disputed_at };
+  });
+}
+
+/** Whether the user ever had a period, from whatever source. */
+export async function hasHadPeriod(q: Queryable, userId: number): Promise<boolean> {
+  const period = q.kysely.selectFrom('subscription_periods').select('id').where('user_id', '=', userId);
+  return (await period.limit(1).executeTakeFirst()) !== undefined;
 }
 
 /** The caller holds the user's lock; without it a second period with the same `seq` makes the Store run the work again. */
@@ -82,6 +92,12 @@ export async function updatePeriodFacts(tx: Tx, id: number, patch: PeriodFactsPa
     .$if(patch.revoked_at !== null, (query) => query.set((eb) => ({ grace_ends_at: eb.ref('ends_at') })))
     .where('id', '=', id)
     .execute();
+}
+
+/** How much of a period was moved behind another; `updateFold` must follow. */
+export async function updateMovedSeconds(tx: Tx, id: number, movedSeconds: number): Promise<void> {
+  const query = tx.kysely.updateTable('subscription_periods').set({ moved_seconds: movedSeconds });
+  await query.where('id', '=', id).execute();
 }
 
 /** A period with its place in the chain as just computed. */

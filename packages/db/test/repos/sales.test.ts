@@ -19,7 +19,7 @@ import {
   findSettledCharge,
   findTariff,
   findTariffsByPrice,
-  hasHadTrial,
+  hasHadPeriod,
   insertEventOnce,
   insertRefund,
   insertTariff,
@@ -273,7 +273,7 @@ describe.each(engines)('subscription periods on %s', (engine) => {
       [b.id, 1],
     ]);
     expect(await listPeriodsForUsers(store, [])).toEqual([]);
-    expect([await hasHadTrial(store, a.id), await hasHadTrial(store, b.id)]).toEqual([false, true]);
+    expect([await hasHadPeriod(store, a.id), await hasHadPeriod(store, b.id + 1)]).toEqual([true, false]);
   });
 
   test('the end of grace follows the end, the revocation and the last moment there is', async () => {

@@ -37,14 +37,16 @@ export {
   type VpnApiIssue,
 } from './errors.ts';
 export { type PageInput, type PageOptions, paginate } from './paginate.ts';
-export type { AppRouter, ErrorCode } from './router.ts';
+export type { AppRouter, ErrorCode, EventData, EventType } from './router.ts';
 export type { Credentials, TokensAnswer, VpnApiSession } from './session.ts';
 export { memoryStorage, type SessionTokens, type TokenStorage, webStorage } from './storage.ts';
 export {
   type SignWebhookOptions,
   signWebhook,
+  unwrapWebhook,
   type VerifiedWebhook,
   type VerifyWebhookOptions,
+  type VpnApiEvent,
   verifyWebhook,
   type WebhookBody,
   type WebhookHeaders,

@@ -1,2 +1,2 @@
 /** The only link to the server: types, gone after compilation. The build inlines them into the published `.d.ts`. */
-export type { AppRouter, ErrorCode } from '@vpn-api/server/router';
+export type { AppRouter, ErrorCode, EventData, EventType } from '@vpn-api/server/router';

@@ -1,4 +1,5 @@
 import { randomId } from './random-id.ts';
+import type { EventData, EventType } from './router.ts';
 
 /** Standard Webhooks (https://www.standardwebhooks.com), `v1` signatures: HMAC-SHA-256 over `id.timestamp.body`. */
 
@@ -94,8 +95,48 @@ export async function verifyWebhook(options: VerifyWebhookOptions): Promise<Veri
   return { id, timestamp: new Date(Number(timestamp) * 1000) };
 }
 
-/** `webhooks.sign` for senders, `webhooks.verify` for receivers. WebCrypto only: Node, browsers and workers alike. */
-export const webhooks = { sign: signWebhook, verify: verifyWebhook } as const;
+/**
+ * One event of the server, by its type: checking `type` tells what `data` is. A newer server may send types that this
+ * version does not know; answer those with 200 and ignore them.
+ */
+export type VpnApiEvent = {
+  readonly [Type in EventType]: {
+    /** The same for every repeat of this event: remember it and drop what was seen. */
+    readonly id: string;
+    readonly type: Type;
+    /** When it happened: ISO-8601 UTC with milliseconds. */
+    readonly timestamp: string;
+    readonly data: EventData[Type];
+  };
+}[EventType];
+
+/**
+ * Verifies a webhook that the server sent and reads it. Throws `WebhookVerificationError` when it is not to be trusted,
+ * `TypeError` when a secret of ours is malformed or a verified body is no event.
+ */
+export async function unwrapWebhook(options: VerifyWebhookOptions): Promise<VpnApiEvent> {
+  const { id } = await verifyWebhook(options);
+  const body = typeof options.body === 'string' ? options.body : new TextDecoder().decode(options.body);
+  const event: unknown = JSON.parse(body);
+  if (!isEventBody(event)) throw new TypeError('The webhook is authentic and no event of this server');
+  // What is inside was made and signed by the server: its shape is the server's word.
+  return { id, type: event.type, timestamp: event.timestamp, data: event.data } as VpnApiEvent;
+}
+
+interface EventBody {
+  readonly type: string;
+  readonly timestamp: string;
+  readonly data: object;
+}
+
+function isEventBody(value: unknown): value is EventBody {
+  if (typeof value !== 'object' || value === null) return false;
+  const { type, timestamp, data } = value as Partial<Record<keyof EventBody, unknown>>;
+  return typeof type === 'string' && typeof timestamp === 'string' && typeof data === 'object' && data !== null;
+}
+
+/** `webhooks.sign` for senders, `webhooks.verify` and `webhooks.unwrap` for receivers. WebCrypto only: Node, browsers and workers alike. */
+export const webhooks = { sign: signWebhook, verify: verifyWebhook, unwrap: unwrapWebhook } as const;
 
 /** A dot would let bytes wander between id, timestamp and body under the same signature. */
 function isWebhookId(id: string): boolean {

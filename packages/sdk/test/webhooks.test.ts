@@ -172,3 +172,42 @@ describe('together with standardwebhooks', () => {
     expect(new Webhook(otherSecret).verify(text, { ...signed })).toEqual(JSON.parse(text));
   });
 });
+
+describe('an event of the server', () => {
+  const event = {
+    type: 'subscription.expiring',
+    timestamp: '2026-11-22T12:00:00.000Z',
+    data: {
+      user_id: 5,
+      tariff_id: 1,
+      period_id: 9,
+      starts_at: '2026-10-23T12:00:00.000Z',
+      ends_at: null,
+      source: 'trial',
+    },
+  };
+
+  async function unwrap(text: string) {
+    const signed = await webhooks.sign({ secret, id, body: text, timestamp });
+    return webhooks.unwrap({ secret, headers: { ...signed }, body: text, now });
+  }
+
+  it('is read with its id, and its type says what it holds', async () => {
+    const read = await unwrap(JSON.stringify(event));
+    expect(read).toEqual({ id, ...event });
+    if (read.type !== 'subscription.expiring') throw new Error('another type');
+    // Compiles only because the type is known now.
+    expect(read.data.ends_at).toBeNull();
+  });
+
+  it('is not read when its signature is wrong', async () => {
+    const text = JSON.stringify(event);
+    const signed = await webhooks.sign({ secret: otherSecret, id, body: text, timestamp });
+    const reason = refusalOf(webhooks.unwrap({ secret, headers: { ...signed }, body: text, now }));
+    expect(await reason).toBe('no_matching_signature');
+  });
+
+  it.each(['[]', '{"type":1}', '{"type":"a","timestamp":"b"}', 'null'])('is not made of %s', async (text) => {
+    await expect(unwrap(text)).rejects.toThrow(TypeError);
+  });
+});

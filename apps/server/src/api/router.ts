@@ -1,4 +1,5 @@
 import { apiKeyRouter } from './api-key/router.ts';
+import { auditRouter } from './audit/router.ts';
 import { authRouter } from './auth/router.ts';
 import { paymentRouter } from './payment/router.ts';
 import { peerRouter } from './peer/router.ts';
@@ -18,8 +19,10 @@ export const appRouter = router({
   subscription: subscriptionRouter,
   peer: peerRouter,
   payment: paymentRouter,
+  audit: auditRouter,
 });
 
 export type AppRouter = typeof appRouter;
 export type { ErrorCode, ErrorIssue } from '../domain/errors.ts';
+export type { EventData, EventType } from '../domain/events.ts';
 export type { Problem } from './problem.ts';

@@ -54,6 +54,7 @@ export const inputs: Readonly<Record<string, MakeInput>> = {
   'user.revokeSessions': ownerId,
   'user.update': ({ owner }) => ({ id: owner.id, email: newEmail() }),
   'user.state': ownerId,
+  'audit.list': nothing,
   'apiKey.create': () => ({ name: 'bot', scopes: ['users:read'] }),
   'apiKey.list': nothing,
   'apiKey.revoke': async ({ world }) => ({ id: await newestApiKey(world) }),

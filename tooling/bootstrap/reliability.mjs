@@ -7,12 +7,13 @@ import { run } from './run.mjs';
 
 /**
  * Plays every scenario of the reliability suite in full, or a few rounds of each with `--small`, and writes what it found
- * to docs/reliability.json and, as a table, to docs/reliability.md. Other arguments go to vitest: `crash` plays one file.
+ * to apps/server/docs/reliability.json and, as a table, to reliability.md beside it. Other arguments go to vitest: `crash` plays one file.
  */
 const isSmall = process.argv.includes('--small');
 const filters = process.argv.slice(2).filter((argument) => argument !== '--small');
 const folder = mkdtempSync(join(tmpdir(), 'vpn-api-reliability-'));
 const reportPath = join(folder, 'results.jsonl');
+const docs = join(root, 'apps', 'server', 'docs');
 
 ensureInstall();
 const files = filters.length > 0 ? filters.map((name) => `test/reliability/${name}`) : ['test/reliability'];
@@ -52,8 +53,8 @@ function writeResults(scenarios) {
   };
   const date = new Date().toISOString().slice(0, 10);
   const facts = { date, node: process.versions.node, machine, scenarios };
-  writeFileSync(join(root, 'docs', 'reliability.json'), `${JSON.stringify(facts, null, 2)}\n`);
-  writeFileSync(join(root, 'docs', 'reliability.md'), page(facts));
+  writeFileSync(join(docs, 'reliability.json'), `${JSON.stringify(facts, null, 2)}\n`);
+  writeFileSync(join(docs, 'reliability.md'), page(facts));
 }
 
 function page({ date, machine, scenarios }) {

@@ -219,7 +219,9 @@ function unitsPerMinor(currency: string): number {
 
 function moneyOf(amount: unknown, code: unknown): Pick<SettlementEvent, 'amountMinor' | 'currency'> {
   const currency = textOf(code)?.toUpperCase();
-  if (typeof amount !== 'number' || currency === undefined || !isCurrency(currency)) return { currency };
+  if (typeof amount !== 'number' || currency === undefined || !isCurrency(currency)) {
+    return { currency, amountMinor: undefined };
+  }
   const minor = Math.round(amount / unitsPerMinor(currency));
   const isExact = isAmountMinor(minor) && minor * unitsPerMinor(currency) === amount;
   return { currency, amountMinor: isExact ? minor : undefined };

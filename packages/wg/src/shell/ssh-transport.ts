@@ -1,5 +1,7 @@
+import { isIP, type LookupFunction } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DriverError, throwIfAborted } from '../driver.ts';
+import type { OutboundGuard } from '../outbound.ts';
 import { parseFingerprint } from './known-hosts.ts';
 import { Slots } from './slots.ts';
 import { SshConnection } from './ssh-connection.ts';
@@ -24,11 +26,8 @@ export interface SshTransportOptions {
    * error names the key it showed; so does an empty list, which is the way to learn a key.
    */
   readonly hostFingerprints: readonly string[];
-  /**
-   * Turns `host` into the IP address to connect to, before every connection: the place to refuse addresses. A thrown
-   * DriverError is passed on. Default: the system's resolver, all addresses.
-   */
-  readonly resolveHost?: ((host: string, signal: AbortSignal) => Promise<string>) | undefined;
+  /** Which addresses may be connected to, when somebody else chose `host`. Default: all. */
+  readonly outbound?: Pick<OutboundGuard, 'isAllowed' | 'lookup'> | undefined;
   /** Until a connection must be ready, per attempt. Default 10 s. */
   readonly readyTimeoutMs?: number | undefined;
   /** Between two signs of life; three unanswered ones end the connection. Default 15 s. */
@@ -167,11 +166,27 @@ export class SshTransport implements Transport {
     }
   }
 
+  /** The very address that is connected to is the one that was checked. */
   async #resolve(host: string): Promise<string> {
-    const { resolveHost, readyTimeoutMs } = this.#options;
-    if (resolveHost === undefined) return host;
-    return resolveHost(host, AbortSignal.any([this.#closing.signal, AbortSignal.timeout(readyTimeoutMs ?? 10_000)]));
+    const { outbound } = this.#options;
+    if (outbound === undefined) return host;
+    try {
+      if (isIP(host) === 0) return await resolveOne(host, outbound.lookup);
+      if (outbound.isAllowed(host)) return host;
+    } catch (cause) {
+      throw new DriverError('unreachable', 'the host has no address that may be connected to', { cause });
+    }
+    throw new DriverError('unreachable', 'the address of the host is private, local or reserved, and not on the list');
   }
+}
+
+function resolveOne(host: string, lookup: LookupFunction): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  lookup(host, { all: false }, (error, address) => {
+    if (error !== null) reject(error);
+    else resolve(typeof address === 'string' ? address : (address[0]?.address ?? ''));
+  });
+  return promise;
 }
 
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -207,7 +207,7 @@ export const conformanceChecks: readonly ConformanceCheck[] = [
     ['createCheckout', 'fetchPayment'],
     'money is found although the opening was never answered',
     async (subject) => {
-      remoteOf(subject).fail('hang', 'POST');
+      remoteOf(subject).fail('drop', 'POST');
       await assertFails(subject, 'unknown', () => open(subject, 'ref_1'));
       remoteOf(subject).pay('ref_1');
       const { events } = await read(subject, 'ref_1', null);

@@ -1,9 +1,10 @@
-import { createHmac } from 'node:crypto';
 import { equalsConstantTime } from '../crypto/random.ts';
+import { signWebhook, webhookKey } from '../crypto/standard-webhook.ts';
 import { epochMs, type Instant } from '../domain/instant.ts';
 import { isCurrency, readAmount } from '../domain/money.ts';
 import type { SettlementEvent } from '../domain/settlement.ts';
 import type { Delivery, PaymentProvider, RejectedDelivery, VerifiedEvent } from './provider.ts';
+import { type Json, malformed, meaningless, objectOf, parseObject, rejected, textOf } from './read.ts';
 
 /** Standard Webhooks: a delivery older or newer than this is a replay or comes from a wrong clock. */
 const TOLERANCE_SECONDS = 300;
@@ -19,10 +20,11 @@ const typeByName: Readonly<Record<string, SettlementEvent['type']>> = {
  * `id.timestamp.body` with the base64-decoded part of a `whsec_…` secret. Several secrets allow rotation.
  */
 export function standardProvider(name: string, secrets: readonly string[]): PaymentProvider {
-  const keys = secrets.map((secret) => Buffer.from(secret.replace(/^whsec_/, ''), 'base64'));
+  const keys = secrets.map(webhookKey);
   return {
     name,
     checkoutType: 'external',
+    authenticatesBy: 'signature',
     verify: (delivery, now) => checkSignature(delivery, keys, now) ?? readEvent(name, delivery),
   };
 }
@@ -43,21 +45,13 @@ function checkSignature(
   if (!/^\d{1,12}$/.test(timestamp)) return rejected('webhook-timestamp is not a number of seconds');
   const skewSeconds = epochMs(now) / 1000 - Number(timestamp);
   if (Math.abs(skewSeconds) > TOLERANCE_SECONDS) return rejected('webhook-timestamp is too far off');
-  const expected = keys.map((key) => sign(key, `${id}.${timestamp}.${raw}`));
+  const expected = keys.map((key) => signWebhook(key, `${id}.${timestamp}.${raw}`));
   return hasCommon(expected, signatures.split(' ')) ? undefined : rejected('no signature matches');
-}
-
-function sign(key: Buffer, content: string): string {
-  return `v1,${createHmac('sha256', key).update(content).digest('base64')}`;
 }
 
 /** Compares the texts, not what they decode to: Node reads one signature from many spellings. */
 function hasCommon(expected: readonly string[], given: readonly string[]): boolean {
   return expected.some((signature) => given.some((candidate) => equalsConstantTime(signature, candidate)));
-}
-
-function rejected(reason: string): RejectedDelivery {
-  return { kind: 'rejected', reason };
 }
 
 function readEvent(provider: string, { raw, headers }: Delivery): VerifiedEvent {
@@ -67,22 +61,15 @@ function readEvent(provider: string, { raw, headers }: Delivery): VerifiedEvent 
   const type = textOf(body.type);
   if (type === undefined) return malformed(dedupeKey, 'unknown', 'type is missing');
   const action = Object.hasOwn(typeByName, type) ? typeByName[type] : undefined;
-  if (action === undefined) return { kind: 'event', dedupeKey, type, event: undefined };
-  if (!isObject(body.data)) return malformed(dedupeKey, type, 'data is missing');
-  const event = settlementEvent(provider, action, body.data);
+  if (action === undefined) return meaningless(dedupeKey, type);
+  const data = objectOf(body.data);
+  if (data === undefined) return malformed(dedupeKey, type, 'data is missing');
+  const event = settlementEvent(provider, action, data);
   return typeof event === 'string' ? malformed(dedupeKey, type, event) : { kind: 'event', dedupeKey, type, event };
 }
 
-function malformed(dedupeKey: string, type: string, reason: string): VerifiedEvent {
-  return { kind: 'event', dedupeKey, type, event: undefined, malformed: reason };
-}
-
 /** The event, or what is wrong with its data. */
-function settlementEvent(
-  provider: string,
-  type: SettlementEvent['type'],
-  data: Record<string, unknown>,
-): SettlementEvent | string {
+function settlementEvent(provider: string, type: SettlementEvent['type'], data: Json): SettlementEvent | string {
   const unreadable = TEXT_KEYS.find((key) => data[key] != null && textOf(data[key]) === undefined);
   if (unreadable !== undefined) return `${unreadable} is not a printable string`;
   if (data.payment_id != null && !isId(data.payment_id)) return 'payment_id is not a positive integer';
@@ -108,23 +95,6 @@ function amountOf(value: unknown, currency: string | undefined): SettlementEvent
   return readAmount(value, currency);
 }
 
-function parseObject(raw: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(raw);
-    return isObject(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) > 0 && (value as number) <= 2_147_483_647;
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' && /^[\x21-\x7e]{1,255}$/.test(value) ? value : undefined;
 }

@@ -1,8 +1,10 @@
 import { Webhook } from 'standardwebhooks';
 import { describe, expect, it } from 'vitest';
 import { addSeconds, type Instant, toInstant } from '../../src/domain/instant.ts';
-import type { PaymentProvider } from '../../src/pay/provider.ts';
+import type { ConformanceSubject } from '../../src/pay/conformance.ts';
+import type { PaymentProvider, Verdict } from '../../src/pay/provider.ts';
 import { standardProvider } from '../../src/pay/standard.ts';
+import { describeConformance } from './describe-conformance.ts';
 
 /** Published with the Standard Webhooks specification. */
 const VECTOR = {
@@ -30,9 +32,12 @@ interface Attempt {
   readonly by?: PaymentProvider;
 }
 
-function verify({ raw = VECTOR.raw, headers: changed = {}, now = NOW, by = provider }: Attempt = {}) {
-  const delivery = { raw, headers: { ...headers, ...changed }, remoteAddress: undefined };
-  return by.verify?.(delivery, now);
+function verify({ now = NOW, by = provider, ...attempt }: Attempt = {}) {
+  return by.verify?.(deliveryOf(attempt), now);
+}
+
+function deliveryOf({ raw = VECTOR.raw, headers: changed = {} }: Attempt) {
+  return { raw, headers: { ...headers, ...changed }, remoteAddress: undefined };
 }
 
 /** A delivery signed by the reference implementation. */
@@ -83,32 +88,71 @@ describe('a delivery is authentic', () => {
   });
 });
 
+const refused: readonly [string, Attempt][] = [
+  ['the body was changed', { raw: '{"test": 2432232315}' }],
+  ['the body was printed again', { raw: JSON.stringify(JSON.parse(VECTOR.raw)) }],
+  ['the body lost its end', { raw: VECTOR.raw.slice(0, -1) }],
+  ['the secret is another', { by: standardProvider('standard', [NEW_SECRET]) }],
+  ['there is no secret', { by: standardProvider('standard', []) }],
+  ['the id is missing', { headers: { 'webhook-id': undefined } }],
+  ['the timestamp is missing', { headers: { 'webhook-timestamp': undefined } }],
+  ['the signature is missing', { headers: { 'webhook-signature': undefined } }],
+  ['the signature is empty', { headers: { 'webhook-signature': '' } }],
+  ['the signature is only a version', { headers: { 'webhook-signature': 'v1,' } }],
+  ['the version is another', { headers: { 'webhook-signature': VECTOR.signature.replace('v1,', 'v2,') } }],
+  ['the signature has no version', { headers: { 'webhook-signature': VECTOR.signature.slice(3) } }],
+  ['the signature is base64url', { headers: { 'webhook-signature': VECTOR.signature.replace('+', '-') } }],
+  ['the signature lacks its padding', { headers: { 'webhook-signature': VECTOR.signature.replace('=', '') } }],
+  ['signatures are joined by commas', { headers: { 'webhook-signature': `v1,x,${VECTOR.signature}` } }],
+  ['it is 301 s old', { now: addSeconds(NOW, 301) }],
+  ['it is 301 s early', { now: addSeconds(NOW, -301) }],
+  ['the id is another', { headers: { 'webhook-id': 'msg_2' } }],
+  ['the timestamp is another', { headers: { 'webhook-timestamp': String(VECTOR.timestamp + 1) } }],
+  ['the timestamp is spelled otherwise', { headers: { 'webhook-timestamp': `0${VECTOR.timestamp}` } }],
+  ['the timestamp is no number', { headers: { 'webhook-timestamp': 'NaN' } }],
+  ['the timestamp is negative', { headers: { 'webhook-timestamp': `-${VECTOR.timestamp}` } }],
+  ['the timestamp has an exponent', { headers: { 'webhook-timestamp': '1614265330e0' } }],
+];
+
+const meaning = {
+  provider: 'standard',
+  type: 'completed',
+  reference: 'r',
+  paymentId: undefined,
+  refundId: undefined,
+} as const;
+const sentence =
+  '{"type":"payment.completed","data":{"reference":"r","provider_payment_id":"c","amount":"9.99","currency":"usd"}}';
+
+async function makeSubject(): Promise<ConformanceSubject> {
+  const vectors: readonly [string, Attempt, Partial<Verdict>][] = [
+    ['the published one', {}, { dedupeKey: VECTOR.id, type: 'unknown', malformed: 'type is missing' }],
+    [
+      'one of the reference implementation',
+      signed(sentence),
+      { type: 'payment.completed', event: { ...meaning, chargeId: 'c', amountMinor: 999, currency: 'USD' } },
+    ],
+    ['one of another type', signed('{"type":"payment.created"}'), { type: 'payment.created' }],
+  ];
+  return {
+    ...{ provider, now: NOW, currency: 'USD', secrets: [VECTOR.secret] },
+    signedHeaders: ['webhook-id', 'webhook-timestamp', 'webhook-signature'],
+    vectors: vectors.map(([name, attempt, said]) => ({
+      name,
+      delivery: deliveryOf(attempt),
+      verdict: { kind: 'event', dedupeKey: 'msg_1', event: undefined, ...said } as Verdict,
+    })),
+    negatives: refused
+      .filter(([, { by = provider }]) => by === provider)
+      .map(([name, attempt]) => ({ name, delivery: deliveryOf(attempt), at: attempt.now ?? NOW })),
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
+describeConformance(provider, makeSubject);
+
 describe('a delivery is refused', () => {
-  it.each([
-    ['the body was changed', { raw: '{"test": 2432232315}' }],
-    ['the body was printed again', { raw: JSON.stringify(JSON.parse(VECTOR.raw)) }],
-    ['the body lost its end', { raw: VECTOR.raw.slice(0, -1) }],
-    ['the secret is another', { by: standardProvider('standard', [NEW_SECRET]) }],
-    ['there is no secret', { by: standardProvider('standard', []) }],
-    ['the id is missing', { headers: { 'webhook-id': undefined } }],
-    ['the timestamp is missing', { headers: { 'webhook-timestamp': undefined } }],
-    ['the signature is missing', { headers: { 'webhook-signature': undefined } }],
-    ['the signature is empty', { headers: { 'webhook-signature': '' } }],
-    ['the signature is only a version', { headers: { 'webhook-signature': 'v1,' } }],
-    ['the version is another', { headers: { 'webhook-signature': VECTOR.signature.replace('v1,', 'v2,') } }],
-    ['the signature has no version', { headers: { 'webhook-signature': VECTOR.signature.slice(3) } }],
-    ['the signature is base64url', { headers: { 'webhook-signature': VECTOR.signature.replace('+', '-') } }],
-    ['the signature lacks its padding', { headers: { 'webhook-signature': VECTOR.signature.replace('=', '') } }],
-    ['signatures are joined by commas', { headers: { 'webhook-signature': `v1,x,${VECTOR.signature}` } }],
-    ['it is 301 s old', { now: addSeconds(NOW, 301) }],
-    ['it is 301 s early', { now: addSeconds(NOW, -301) }],
-    ['the id is another', { headers: { 'webhook-id': 'msg_2' } }],
-    ['the timestamp is another', { headers: { 'webhook-timestamp': String(VECTOR.timestamp + 1) } }],
-    ['the timestamp is spelled otherwise', { headers: { 'webhook-timestamp': `0${VECTOR.timestamp}` } }],
-    ['the timestamp is no number', { headers: { 'webhook-timestamp': 'NaN' } }],
-    ['the timestamp is negative', { headers: { 'webhook-timestamp': `-${VECTOR.timestamp}` } }],
-    ['the timestamp has an exponent', { headers: { 'webhook-timestamp': '1614265330e0' } }],
-  ] satisfies [string, Attempt][])('when %s', (_, attempt) => {
+  it.each(refused)('when %s', (_, attempt) => {
     expect(verify(attempt)).toMatchObject({ kind: 'rejected' });
   });
 

@@ -18,6 +18,7 @@ export {
 export * from './fake.ts';
 export * from './keys.ts';
 export * from './none.ts';
+export { OutboundError, type OutboundErrorCode, OutboundGuard } from './outbound.ts';
 export type { HostScripts, Privilege } from './shell/commands.ts';
 export { hostKeyFingerprint, knownHostFingerprints } from './shell/known-hosts.ts';
 export { LocalTransport, type LocalTransportOptions } from './shell/local.ts';

@@ -46,6 +46,9 @@ function redactEntry(key: string, value: unknown, depth: number): unknown {
 const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
   [/whsec_[A-Za-z0-9+/=_-]{4,512}/g, `whsec_${REDACTED}`],
   [/vpk_[A-Za-z0-9_-]{8,512}/g, `vpk_${REDACTED}`],
+  [/\b([sr]k_(?:live|test)_)[A-Za-z0-9_]{4,512}/g, `$1${REDACTED}`],
+  // Tokens of Telegram bots and of Crypto Pay.
+  [/\b(\d{4,20}:)AA[A-Za-z0-9_-]{8,128}/g, `$1${REDACTED}`],
   [/\beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{2,4096}(?:\.[A-Za-z0-9_-]{0,1024})?/g, REDACTED],
   // The password of a database or mail address may hold any character, so everything up to the last @ goes.
   [/\b((?:postgres|mysql|redis|amqp|smtp)[a-z0-9+]{0,16}:\/\/)[^\s:@]{0,256}:\S{0,512}@/gi, `$1${REDACTED}@`],
@@ -57,7 +60,7 @@ const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Something that each of the shapes holds: nearly every text of a log has none of these and is done with here. */
-const MAY_HOLD_SECRET = /whsec_|vpk_|eyJ|:\/\/|bearer|basic|privatekey|presharedkey|\?/i;
+const MAY_HOLD_SECRET = /whsec_|vpk_|[sr]k_live_|[sr]k_test_|:AA|eyJ|:\/\/|bearer|basic|privatekey|presharedkey|\?/i;
 
 /** Replaces what has the shape of a secret, and cuts query strings off addresses. */
 export function scrubText(text: string): string {

@@ -88,6 +88,8 @@ describe('canaries never reach a line', () => {
 
   test.each([
     ['a webhook secret', 'whsec_CANARY0123456789abcdef/+=='],
+    ['a key of Stripe', 'rk_live_51CANARY0123456789abcdef'],
+    ['a token of a bot', '12345:AACANARY0123456789-abcdef_g'],
     ['an API key', 'vpk_CANARY0123456789abcdefghij'],
     ['an access token', jwt],
     ['a bearer header', 'Bearer CANARY-0123456789'],

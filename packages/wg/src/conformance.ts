@@ -8,6 +8,8 @@ export interface ConformanceSubject extends AsyncDisposable {
   readonly driver: WgDriver;
   /** An IPv4 pool with room for `manyPeers`, whose last address nobody uses but {@link addForeignPeer}. */
   readonly pool: string;
+  /** Who chooses addresses on a host that makes the keys. Default: the host. */
+  readonly addresses?: 'given' | 'reported';
   /** How many peers "many" is: at least 2000 unless the host cannot. */
   readonly manyPeers: number;
   /** Puts a peer there by other means than the driver, with exactly this address. */
@@ -206,7 +208,10 @@ function addressOf({ pool }: ConformanceSubject, n: number): string {
 
 function newPeer(subject: ConformanceSubject, n: number): SetWithKey {
   const common = { type: 'set', tag: `conformance-${n}` } as const;
-  if (subject.driver.keys === 'reported') return { ...common, publicKey: null, presharedKey: null, addresses: [] };
+  if (subject.driver.keys === 'reported') {
+    const addresses = subject.addresses === 'given' ? [addressOf(subject, n)] : [];
+    return { ...common, publicKey: null, presharedKey: null, addresses };
+  }
   const presharedKey = n % 2 === 0 ? generatePresharedKey() : null;
   return { ...common, publicKey: generateKeyPair().publicKey, presharedKey, addresses: [addressOf(subject, n)] };
 }

@@ -12,6 +12,7 @@ import {
   printEndpoint,
 } from '../src/client-config.ts';
 import { generateKeyPair, generatePresharedKey } from '../src/keys.ts';
+import { hostileText } from './hostile-text.ts';
 
 const { privateKey } = generateKeyPair();
 const { publicKey } = generateKeyPair();
@@ -138,6 +139,24 @@ describe('printing a client config', () => {
       { numRuns: 2000 },
     );
   });
+});
+
+test('each hostile text in each field, alone and behind a good value: refused, or printed as one [Interface] and one [Peer]', () => {
+  const fields = Object.keys(good) as (keyof ClientConfigInput)[];
+  for (const field of fields) {
+    for (const hostile of hostileText) {
+      for (const value of [hostile, `${[good[field]].flat()[0]}${hostile}`]) {
+        const input = { ...good, [field]: Array.isArray(good[field]) ? [value] : value } as ClientConfigInput;
+        const printed = attempt(() => printClientConfig(input));
+        if (printed === undefined) continue;
+        const lines = printed.split(/[\n\r\v\f\0\u0085\u2028\u2029]/).filter((line) => line !== '');
+        expect(lines.filter((line) => line.startsWith('['))).toEqual(['[Interface]', '[Peer]']);
+        const keys = lines.filter((line) => !line.startsWith('[')).map((line) => line.split(' = ')[0]);
+        expect(ALLOWED).toEqual(expect.arrayContaining(keys));
+        expect(parseClientConfig(printed).addresses.length).toBeGreaterThan(0);
+      }
+    }
+  }
 });
 
 const ALLOWED = [

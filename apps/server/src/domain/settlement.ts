@@ -8,7 +8,7 @@ import {
   hasLifetime,
   type MovablePeriod,
   type NewPeriod,
-  type PeriodMove,
+  type Placement,
   piecesOf,
   placeGrant,
   refundCuts,
@@ -128,8 +128,9 @@ export type SettlementAction =
       readonly kind: 'grant_period';
       readonly payment_id: number | null;
       readonly period: NewPeriod;
-      /** Unused time that makes room for it: written before and behind it, then the chain is folded anew. */
-      readonly moves: readonly PeriodMove[];
+      /** What makes room for it; then the chain is folded anew. */
+      readonly moves: Placement['moves'];
+      readonly requeued: Placement['requeued'];
     }
   /** A refund that succeeded. `refund_id` is our row that waited for it, or null for a new row. */
   | {
@@ -468,7 +469,7 @@ function cutsFor(
   money: { readonly refunded: number; readonly paid: number },
 ): SettlementAction[] | 'lifetime_partial_refund' {
   const pieces = piecesOf(foldPeriods(snapshot.periods), payment.id);
-  const isLifetime = pieces[0]?.length_seconds === null;
+  const isLifetime = pieces.some(({ length_seconds }) => length_seconds === null);
   if (isLifetime && money.refunded < money.paid) return 'lifetime_partial_refund';
   const cuts = refundCuts(pieces, { refundedMinor: money.refunded, paidMinor: money.paid, at: now });
   return cuts.map((cut) => ({ kind: 'cut_period', ...cut }));
@@ -489,6 +490,11 @@ function decideDispute(context: Context, type: 'disputed' | 'dispute_won' | 'dis
   }
   if (namesOtherCharge(payment, event)) return otherChargeNamed(payment);
   if (!hasReceivedMoney(payment.status) && !isRejected(payment)) return waiting(payment, 'payment_not_settled');
+  // The loss is recorded as a refund under the id of the dispute, which no refund may have.
+  const isTaken = snapshot.refunds.some(
+    ({ provider_refund_id }) => provider_refund_id !== null && provider_refund_id === event.refundId,
+  );
+  if (wouldBe === 'lost' && isTaken) return held(payment, 'identifiers_disagree');
   const isOpen = wouldBe === 'open' || disputes.some((dispute) => dispute !== known && dispute.state === 'open');
   const money = wouldBe === 'lost' ? lostMoney(context) : [];
   return settled(payment, undefined, [...money, suspension(context, isOpen)]);

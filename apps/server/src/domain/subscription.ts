@@ -206,17 +206,11 @@ export interface PieceCut extends PeriodCut {
  * The period that a payment bought and, wherever a change of tariff put them, the rests of it, in order of the chain.
  * Empty when the payment bought nothing.
  */
-export function piecesOf<P extends FoldedPeriod & { readonly payment_id: number | null }>(
+export function piecesOf<P extends PeriodFacts & { readonly payment_id: number | null }>(
   folded: readonly P[],
   paymentId: number,
 ): P[] {
-  const ids = new Set<number>();
-  // A rest always comes behind the period it is a rest of.
-  return folded.filter((period) => {
-    const isPiece = period.payment_id === paymentId || (period.rest_of_id !== null && ids.has(period.rest_of_id));
-    if (isPiece) ids.add(period.id);
-    return isPiece;
-  });
+  return folded.filter((period) => soldPeriod(period, folded).payment_id === paymentId);
 }
 
 /**
@@ -228,7 +222,7 @@ export function refundCuts(pieces: readonly FoldedPeriod[], refund: Refunded): P
   if (refund.refundedMinor >= refund.paidMinor) {
     return pieces.map((piece) => ({ period_id: piece.id, ...revokeCut(piece, refund.at) }));
   }
-  const sold = pieces[0]?.length_seconds ?? 0;
+  const sold = pieces.find(({ rest_of_id }) => rest_of_id === null)?.length_seconds ?? 0;
   const taken = pieces.reduce((sum, piece) => sum + piece.cut_seconds, 0);
   return cutFromTheEnd(pieces, {
     seconds: proportion(sold, refund.refundedMinor, refund.paidMinor) - taken,
@@ -307,7 +301,7 @@ interface Grant {
 
 /** The period that a grant of `terms` at `now` adds to the end of a user's chain. */
 export function appendPeriod(existing: readonly PeriodFacts[], grant: Grant): NewPeriod {
-  return placed(existing, [grantedRow(grant, nextSeq(existing))]);
+  return withPlaces(existing, { period: grantedRow(grant, nextSeq(existing)), moves: [], requeued: [] }).period;
 }
 
 /** A period as far as its rest takes it along. */
@@ -315,7 +309,7 @@ export interface MovablePeriod extends PeriodFacts, TariffTerms, Omit<PeriodOrig
   readonly used_bytes: number;
 }
 
-/** Unused time that leaves its period and comes again as another, behind what starts at once. */
+/** Unused time that leaves a period that has begun and comes again as another, behind what starts at once. */
 export interface PeriodMove {
   readonly period_id: number;
   /** All that has left the period, this time included. */
@@ -323,15 +317,19 @@ export interface PeriodMove {
   readonly rest: NewPeriod;
 }
 
-/** What a grant writes: its period, and what makes room for it. Rests come behind it, in the order they had. */
+/** What a grant writes: its period, and what makes room for it. */
 export interface Placement {
   readonly period: NewPeriod;
+  /** Of periods that have begun. */
   readonly moves: readonly PeriodMove[];
+  /** Periods that have not begun only take a later place. Written before the new rows, in this order. */
+  readonly requeued: readonly { readonly period_id: number; readonly seq: number }[];
 }
 
 /**
  * Places a grant in a user's chain. With `now` another tariff than the running one starts at once, and the unused time of
- * what was running or queued follows it; the same tariff, and anything when nothing is running, goes to the end.
+ * what was running or queued follows it in the order it had; the same tariff, and anything when nothing is running, goes
+ * to the end.
  */
 export function placeGrant(
   existing: readonly MovablePeriod[],
@@ -339,26 +337,44 @@ export function placeGrant(
 ): Placement {
   const folded = foldPeriods(existing);
   if (effectiveApply(folded, { ...grant, apply }) === 'extend') {
-    return { period: appendPeriod(existing, grant), moves: [] };
+    return { period: appendPeriod(existing, grant), moves: [], requeued: [] };
   }
   const seq = nextSeq(existing);
-  const leaving = folded.filter((period) => isMovable(period, grant.now));
-  const rests = leaving.map((period, index) => restRow(period, { now: grant.now, seq: seq + 1 + index }));
-  const moved = new Map(
-    leaving.map((period, i) => [period.id, period.moved_seconds + (rests[i]?.length_seconds ?? 0)]),
-  );
-  const staying = existing.map((period) => ({
-    ...period,
-    moved_seconds: moved.get(period.id) ?? period.moved_seconds,
+  const behind = folded
+    .filter((period) => hasUnused(period, grant.now))
+    .map((period, index) => ({ period, seq: seq + 1 + index, unused: unusedSeconds(period, grant.now) }));
+  const begun = behind.filter(({ period }) => usedSeconds(period, grant.now) > 0);
+  const requeued = behind
+    .filter(({ period }) => usedSeconds(period, grant.now) === 0)
+    .map(({ period, seq: place }) => ({ period_id: period.id, seq: place }));
+  const moves = begun.map(({ period, seq: place, unused }) => ({
+    period_id: period.id,
+    moved_seconds: period.moved_seconds + unused,
+    rest: restRow(period, { now: grant.now, seq: place, length_seconds: unused }),
   }));
-  const granted = grantedRow(grant, seq);
+  return withPlaces(existing, { period: grantedRow(grant, seq), moves, requeued });
+}
+
+interface Unplaced {
+  readonly period: UnplacedPeriod;
+  readonly moves: readonly (Omit<PeriodMove, 'rest'> & { readonly rest: UnplacedPeriod })[];
+  readonly requeued: Placement['requeued'];
+}
+
+function withPlaces(existing: readonly PeriodFacts[], { period, moves, requeued }: Unplaced): Placement {
+  const places = new Map(requeued.map((row) => [row.period_id, row.seq]));
+  const moved = new Map(moves.map((move) => [move.period_id, move.moved_seconds]));
+  const staying = existing.map((row) => ({
+    ...row,
+    seq: places.get(row.id) ?? row.seq,
+    moved_seconds: moved.get(row.id) ?? row.moved_seconds,
+  }));
+  const added = [period, ...moves.map(({ rest }) => rest)].map((row) => ({ ...row, id: 0 }));
+  const folded = foldPeriods<PeriodFacts>([...staying, ...added]);
   return {
-    period: placed(staying, [granted]),
-    moves: leaving.map((period, index) => ({
-      period_id: period.id,
-      moved_seconds: moved.get(period.id) ?? period.moved_seconds,
-      rest: placed(staying, [granted, ...rests.slice(0, index + 1)]),
-    })),
+    period: placed(period, folded),
+    moves: moves.map((move) => ({ ...move, rest: placed(move.rest, folded) })),
+    requeued,
   };
 }
 
@@ -373,7 +389,7 @@ export function effectiveApply(
 }
 
 /** Nothing is sold on top of a lifetime that lasts, so a lifetime never has to move. */
-function isMovable(period: FoldedPeriod, now: string): boolean {
+function hasUnused(period: FoldedPeriod, now: string): boolean {
   return !isRevoked(period) && period.length_seconds !== null && unusedSeconds(period, now) > 0;
 }
 
@@ -401,15 +417,15 @@ function grantedRow({ terms, origin, now, cut_seconds = 0 }: Grant, seq: number)
 
 function restRow(
   period: FoldedPeriod<MovablePeriod>,
-  { now, seq }: { readonly now: string; readonly seq: number },
-): UnplacedPeriod & { readonly length_seconds: number } {
+  { now, seq, length_seconds }: { readonly now: string; readonly seq: number; readonly length_seconds: number },
+): UnplacedPeriod {
   return {
     ...termsIn(period),
     ...originIn(period),
     payment_id: null,
     seq,
     granted_at: now as Instant,
-    length_seconds: unusedSeconds(period, now),
+    length_seconds,
     cut_seconds: 0,
     moved_seconds: 0,
     rest_of_id: period.id,
@@ -427,13 +443,10 @@ function originIn({ source, price_minor, currency, reason }: Omit<PeriodOrigin, 
   return { source, price_minor, currency, reason };
 }
 
-/** The last of `added` with its place behind the others. */
-function placed(existing: readonly PeriodFacts[], added: readonly UnplacedPeriod[]): NewPeriod {
-  const row = added.at(-1);
-  const facts: PeriodFacts[] = [...existing, ...added.map((period) => ({ ...period, id: 0 }))];
-  const folded = foldPeriods(facts).at(-1);
-  if (row === undefined || folded === undefined) throw new TypeError('nothing to place');
-  return { ...row, starts_at: folded.starts_at, ends_at: folded.ends_at };
+function placed(row: UnplacedPeriod, folded: readonly FoldedPeriod[]): NewPeriod {
+  const place = folded.find(({ seq }) => seq === row.seq);
+  if (place === undefined) throw new TypeError(`no place ${row.seq} in the chain`);
+  return { ...row, starts_at: place.starts_at, ends_at: place.ends_at };
 }
 
 /** The terms of a compensation of `days`: those of the period it lengthens. */
@@ -505,13 +518,8 @@ export function subscriptionView(
     ended_at,
     days_remaining,
     is_lifetime,
-    periods: folded.filter((period) => !isEmptied(period)).map((period) => periodView(period, folded)),
+    periods: folded.map((period) => periodView(period, folded)),
   };
-}
-
-/** All of it was moved before it began: its rest stands for it. */
-function isEmptied(period: FoldedPeriod): boolean {
-  return period.moved_seconds > 0 && !coversTime(period);
 }
 
 function periodView(period: FoldedPeriod<PeriodRecord>, chain: readonly FoldedPeriod<PeriodRecord>[]): PeriodView {

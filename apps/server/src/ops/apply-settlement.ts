@@ -111,9 +111,9 @@ async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Prom
   step.childId = child.id;
 }
 
-async function addPeriod(tx: Tx, step: Step, { payment_id, period, moves }: ActionOf<'grant_period'>): Promise<void> {
+async function addPeriod(tx: Tx, step: Step, { payment_id, period, ...room }: ActionOf<'grant_period'>): Promise<void> {
   const paidBy = { ...period, payment_id: payment_id ?? step.childId };
-  step.granted = await insertPlacement(tx, { period: paidBy, moves }, step);
+  step.granted = await insertPlacement(tx, { period: paidBy, ...room }, step);
 }
 
 function recordRefund(tx: Tx, { provider, now }: Step, action: ActionOf<'record_refund'>): Promise<unknown> {

@@ -8,6 +8,7 @@ import {
   updateFold,
   updateMovedSeconds,
   updatePeriodFacts,
+  updatePeriodSeq,
 } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import {
@@ -60,14 +61,16 @@ export async function grantPeriod(
  */
 export async function insertPlacement(
   tx: Tx,
-  { period, moves }: Placement,
+  { period, moves, requeued }: Placement,
   { userId, now }: { readonly userId: number; readonly now: string },
 ): Promise<SubscriptionPeriodRow> {
   const columns = { user_id: userId, created_at: now };
+  for (const { period_id, seq } of requeued) await updatePeriodSeq(tx, period_id, seq);
   for (const { period_id, moved_seconds } of moves) await updateMovedSeconds(tx, period_id, moved_seconds);
   const granted = await insertPeriod(tx, { ...period, ...columns });
   for (const { rest } of moves) await insertPeriod(tx, { ...rest, ...columns });
-  if (moves.length > 0) await updateFold(tx, misplacedPeriods(await listPeriodsForUser(tx, userId)));
+  if (moves.length > 0 || requeued.length > 0)
+    await updateFold(tx, misplacedPeriods(await listPeriodsForUser(tx, userId)));
   return granted;
 }
 

@@ -233,12 +233,17 @@ export class Ledger {
     if (isTaken) throw new Error('unique (provider, provider_payment_id)');
   }
 
-  private grant(paymentId: number | undefined, { period, moves }: ActionOf<'grant_period'>): undefined {
+  private grant(paymentId: number | undefined, { period, moves, requeued }: ActionOf<'grant_period'>): undefined {
     if (paymentId === undefined) throw new Error('a grant for no payment');
     const { user_id } = this.payment(paymentId);
     if (this.grantsOf(paymentId).length > 0) throw new Error('unique (payment_id)');
     const moved = new Map(moves.map((move) => [move.period_id, move.moved_seconds]));
-    this.periods = this.periods.map((row) => ({ ...row, moved_seconds: moved.get(row.id) ?? row.moved_seconds }));
+    const places = new Map(requeued.map((row) => [row.period_id, row.seq]));
+    this.periods = this.periods.map((row) => ({
+      ...row,
+      seq: places.get(row.id) ?? row.seq,
+      moved_seconds: moved.get(row.id) ?? row.moved_seconds,
+    }));
     for (const added of [{ ...period, payment_id: paymentId }, ...moves.map((move) => move.rest)]) {
       if (this.periods.some((row) => row.user_id === user_id && row.seq === added.seq)) throw new Error('unique seq');
       this.periods.push({ ...added, id: this.periods.length + 1, user_id });

@@ -240,7 +240,7 @@ describe.each(engines)('payments on %s', (engine) => {
 
   test('a period that follows from a late payment starts when it is settled, behind what is there', async () => {
     const { shop } = world;
-    const { user, payment } = await shop.order();
+    const { user, payment } = await shop.order({ payment: { apply: 'extend' } });
     const later = await shop.order({ user });
     await shop.deliver(paid(later.payment));
     const start = shop.clock.now();

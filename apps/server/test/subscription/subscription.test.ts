@@ -186,7 +186,8 @@ describe.each(engines)('subscriptions on %s', (engine) => {
         await device(user, here);
       }
       const extend = () => shop.admin.subscription.extend({ server_id: here, days: 1, reason: 'outage' });
-      const next = await Promise.all(orders.map(({ user }) => shop.order({ user })));
+      const more = { payment: { apply: 'extend' } };
+      const next = await Promise.all(orders.map(({ user }) => shop.order({ user, ...more })));
       await Promise.all([extend(), ...next.map(({ payment }) => shop.deliver(paid(payment))), extend()]);
       for (const { user } of orders) {
         const days = (await shop.periods(user)).map(({ duration_days }) => duration_days ?? 0);

@@ -58,14 +58,13 @@ export function periodsWithDisputes(q: Queryable) {
 
 /** Rests have no payment of their own: what disputes the period they come from disputes them. */
 export async function executeWithDisputes(query: ReturnType<typeof periodsWithDisputes>): Promise<PeriodWithDispute[]> {
-  const disputes = new Map<number, string | null>();
   const rows = await query.execute();
-  // A rest comes behind the period it is a rest of.
-  return rows.map((row) => {
-    const disputed_at = row.rest_of_id === null ? row.disputed_at : (disputes.get(row.rest_of_id) ?? null);
-    disputes.set(row.id, disputed_at);
-    return { ...row, disputed_at };
-  });
+  const disputes = new Map<number, string | null>();
+  // A rest is always the later row.
+  for (const { id, rest_of_id, disputed_at } of rows.toSorted((a, b) => a.id - b.id)) {
+    disputes.set(id, rest_of_id === null ? disputed_at : (disputes.get(rest_of_id) ?? null));
+  }
+  return rows.map((row) => ({ ...row, disputed_at: disputes.get(row.id) ?? null }));
 }
 
 /** Whether the user ever had a period, from whatever source. */
@@ -92,6 +91,11 @@ export async function updatePeriodFacts(tx: Tx, id: number, patch: PeriodFactsPa
     .$if(patch.revoked_at !== null, (query) => query.set((eb) => ({ grace_ends_at: eb.ref('ends_at') })))
     .where('id', '=', id)
     .execute();
+}
+
+/** Gives a period that has not begun a later place in its chain; `updateFold` must follow. */
+export async function updatePeriodSeq(tx: Tx, id: number, seq: number): Promise<void> {
+  await tx.kysely.updateTable('subscription_periods').set({ seq }).where('id', '=', id).execute();
 }
 
 /** How much of a period was moved behind another; `updateFold` must follow. */

@@ -1,8 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { ensureInstallId, openStore, type ServerRow, type Store } from '@vpn-api/db';
-import type { WgDriver } from '@vpn-api/wg';
+import {
+  countUnpublishedEvents,
+  ensureInstallId,
+  openStore,
+  readDeliveryBacklog,
+  type ServerRow,
+  type Store,
+} from '@vpn-api/db';
+import { OutboundGuard, type WgDriver } from '@vpn-api/wg';
 import type { FastifyInstance } from 'fastify';
 import serverPackage from '../package.json' with { type: 'json' };
 import { appRouter } from './api/router.ts';
@@ -15,13 +22,16 @@ import { RateLimiter } from './http/rate-limit.ts';
 import { buildHttpServer } from './http/server.ts';
 import { systemClock } from './jobs/clock.ts';
 import { DriverPool, openDriver } from './jobs/drivers.ts';
+import { ExpiryNotices } from './jobs/expiry-notices.ts';
 import { Housekeeping } from './jobs/housekeeping.ts';
+import { OutboxLoops } from './jobs/outbox.ts';
 import { ReconcileLoops } from './jobs/reconcile.ts';
 import { ParkedEventsLoop } from './jobs/settle-parked.ts';
 import { createLogger, type Logger } from './obs/log.ts';
 import { Metrics } from './obs/metrics.ts';
 import { checkEncryptionKey } from './ops/check-encryption-key.ts';
 import { syncEnvServer } from './ops/env-server.ts';
+import { WebhookSender } from './ops/send-webhook.ts';
 import { makeProviders } from './pay/providers.ts';
 import type { Clock, Random, Services } from './services.ts';
 
@@ -40,6 +50,7 @@ export interface Server extends AsyncDisposable {
   readonly http: FastifyInstance;
   readonly reconciler: ReconcileLoops;
   readonly parkedEvents: ParkedEventsLoop;
+  readonly outbox: OutboxLoops;
   /** Starts the background jobs and listens; answers the address. */
   start(): Promise<string>;
 }
@@ -59,10 +70,20 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
   await syncEnvServer(core);
   const installId = await ensureInstallId(store, newUuid(core.random).slice(0, 8));
   const drivers = cleanup.use(new DriverPool(overrides.openDriver ?? openDriver));
-  const background = makeBackground({ ...core, installId }, drivers);
-  const { reconciler, parkedEvents } = background;
-  const services: Services = { ...core, installId, reconciler, parkedEvents, healthChecks: background.healthChecks };
+  const sender = cleanup.use(new WebhookSender(new OutboundGuard(config.outboundAllow)));
+  const background = makeBackground({ ...core, installId }, { drivers, sender });
+  const { reconciler, parkedEvents, outbox } = background;
+  const services: Services = {
+    ...core,
+    installId,
+    reconciler,
+    parkedEvents,
+    outbox,
+    healthChecks: background.healthChecks,
+  };
   metrics.watchQueue('password_hashes', () => core.passwords.waiting);
+  metrics.watchQueue('unpublished_events', () => countUnpublishedEvents(store));
+  metrics.watchQueue('webhook_deliveries', async () => (await readDeliveryBacklog(store)).pending);
   const http = await buildHttpServer(services, { router: appRouter, document: await readDocument() });
   const stack = cleanup.move();
   return {
@@ -70,6 +91,7 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
     http,
     reconciler,
     parkedEvents,
+    outbox,
     start: async () => {
       await background.start();
       return http.listen({ host: config.listen.host, port: config.listen.port });
@@ -151,17 +173,30 @@ async function databaseHealth(store: Store): Promise<string | undefined> {
   return pending.length > 0 ? 'migrations are pending' : undefined;
 }
 
-function makeBackground(core: ReturnType<typeof makeCore> & { readonly installId: string }, drivers: DriverPool) {
+interface Outside {
+  readonly drivers: DriverPool;
+  readonly sender: WebhookSender;
+}
+
+function makeBackground(
+  parts: ReturnType<typeof makeCore> & { readonly installId: string },
+  { drivers, sender }: Outside,
+) {
+  const instanceId = randomUUID();
+  const outbox = new OutboxLoops({ ...parts, instanceId, sender });
+  const core = { ...parts, outbox };
   const reconciler = new ReconcileLoops({
     ...core,
-    instanceId: randomUUID(),
+    instanceId,
     driverFor: (row) => drivers.driverFor(row),
   });
   const parkedEvents = new ParkedEventsLoop({ ...core, reconciler });
   const housekeeping = new Housekeeping(core);
+  const expiryNotices = new ExpiryNotices(core);
   return {
     reconciler,
     parkedEvents,
+    outbox,
     healthChecks: new Map([
       ['database', () => databaseHealth(core.store)],
       ['reconciler', () => reconciler.health()],
@@ -170,9 +205,12 @@ function makeBackground(core: ReturnType<typeof makeCore> & { readonly installId
       await reconciler.start();
       parkedEvents.wake();
       housekeeping.wake();
+      expiryNotices.wake();
+      await outbox.start();
     },
     [Symbol.asyncDispose]: async () => {
-      await Promise.all([reconciler, parkedEvents, housekeeping].map((job) => job[Symbol.asyncDispose]()));
+      const jobs = [reconciler, parkedEvents, housekeeping, expiryNotices, outbox];
+      await Promise.all(jobs.map((job) => job[Symbol.asyncDispose]()));
     },
   };
 }

@@ -176,7 +176,7 @@ function makeApp({ server, url, clock, logs, stack }: Parts): App {
       });
     },
     settled: async () => {
-      await Promise.all([server.reconciler.idle(), server.parkedEvents.idle()]);
+      await Promise.all([server.reconciler.idle(), server.parkedEvents.idle(), server.outbox.idle()]);
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };

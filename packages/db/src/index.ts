@@ -10,6 +10,7 @@ export type { Page } from './repos/page.ts';
 export * from './repos/payment-events.ts';
 export * from './repos/payments.ts';
 export * from './repos/peers.ts';
+export * from './repos/period-ends.ts';
 export * from './repos/refunds.ts';
 export * from './repos/server-snapshot.ts';
 export * from './repos/servers.ts';
@@ -18,6 +19,8 @@ export * from './repos/settings.ts';
 export * from './repos/subscription-periods.ts';
 export * from './repos/tariffs.ts';
 export * from './repos/users.ts';
+export * from './repos/webhook-deliveries.ts';
+export * from './repos/webhook-endpoints.ts';
 export {
   type Database,
   isForeignKeyViolation,

@@ -14,6 +14,8 @@ export const IDEMPOTENT_PROCEDURES: readonly string[] = [
   'subscription.grant',
   'tariff.create',
   'user.ensure',
+  'webhookEndpoint.create',
+  'webhookEndpoint.rotateSecret',
 ];
 
 /**

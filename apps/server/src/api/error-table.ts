@@ -41,6 +41,8 @@ export const errorTable = {
   period_not_found: { status: 404, detail: 'Subscription period not found' },
   session_not_found: { status: 404, detail: 'Session not found' },
   api_key_not_found: { status: 404, detail: 'API key not found' },
+  webhook_endpoint_not_found: { status: 404, detail: 'Webhook endpoint not found' },
+  delivery_not_found: { status: 404, detail: 'Delivery not found' },
   server_not_found: { status: 404, detail: 'Server not found' },
   provider_not_found: { status: 404, detail: 'Payment provider not found' },
   method_not_allowed: { status: 405, detail: 'Method Not Allowed' },

@@ -1,6 +1,7 @@
 import { apiKeyRouter } from './api-key/router.ts';
 import { auditRouter } from './audit/router.ts';
 import { authRouter } from './auth/router.ts';
+import { eventRouter } from './event/router.ts';
 import { paymentRouter } from './payment/router.ts';
 import { peerRouter } from './peer/router.ts';
 import { subscriptionRouter } from './subscription/router.ts';
@@ -8,6 +9,7 @@ import { systemRouter } from './system/router.ts';
 import { tariffRouter } from './tariff/router.ts';
 import { router } from './trpc.ts';
 import { userRouter } from './user/router.ts';
+import { webhookEndpointRouter } from './webhook-endpoint/router.ts';
 
 /** Every procedure, for both transports. Clients take its type; no schema leaves from here. */
 export const appRouter = router({
@@ -19,6 +21,8 @@ export const appRouter = router({
   subscription: subscriptionRouter,
   peer: peerRouter,
   payment: paymentRouter,
+  event: eventRouter,
+  webhookEndpoint: webhookEndpointRouter,
   audit: auditRouter,
 });
 

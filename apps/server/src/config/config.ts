@@ -92,6 +92,8 @@ export interface Config {
   readonly wireguard: WireguardConfig;
   readonly reconcileIntervalSeconds: number;
   readonly payments: PaymentsConfig;
+  /** How many hours before the end of paid time a customer is told of it. */
+  readonly expiryNoticeHours: readonly number[];
   readonly corsOrigins: readonly string[];
   /** CIDRs whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: readonly string[];
@@ -152,6 +154,7 @@ function build(values: Values): Config {
     wireguard: buildWireguard(values),
     reconcileIntervalSeconds: values.RECONCILE_INTERVAL_SECONDS,
     payments: buildPayments(values),
+    expiryNoticeHours: values.EXPIRY_NOTICE_HOURS,
     corsOrigins: values.CORS_ORIGINS ?? [],
     trustedProxies: values.TRUSTED_PROXIES ?? [],
     outboundAllow: values.OUTBOUND_ALLOW ?? [],

@@ -144,6 +144,7 @@ export const variables = {
   CRYPTO_PAY_API_URL: optional(httpUrl, 'https://pay.crypt.bot/api'),
   TELEGRAM_API_URL: optional(httpUrl, 'https://api.telegram.org'),
   PAYMENT_POLL_SECONDS: withDefault(commaList(wholeNumber(10, 2_592_000)), '300,3600,86400'),
+  EXPIRY_NOTICE_HOURS: withDefault(commaList(wholeNumber(1, 8_760)), '72,24'),
   SMTP_URL: optional(smtpUrl, 'smtps://user:password@mail.example.com'),
   MAIL_FROM: optional(matching(/^[^\r\n@]+@[^\r\n@]+$/, 'must be one mail address'), 'VPN <vpn@example.com>'),
   CORS_ORIGINS: optional(commaList(origin), 'https://app.example.com'),

@@ -35,6 +35,8 @@ export type ErrorCode =
   | 'period_not_found'
   | 'session_not_found'
   | 'api_key_not_found'
+  | 'webhook_endpoint_not_found'
+  | 'delivery_not_found'
   | 'server_not_found'
   | 'provider_not_found'
   | 'method_not_allowed'

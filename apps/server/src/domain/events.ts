@@ -64,3 +64,19 @@ export interface EventData {
 }
 
 export type EventType = keyof EventData;
+
+/** All of them, in the order of the documentation. */
+export const eventTypes = [
+  'payment.completed',
+  'payment.refunded',
+  'payment.needs_review',
+  'subscription.started',
+  'subscription.extended',
+  'subscription.expiring',
+  'subscription.expired',
+  'peer.active',
+  'peer.suspended',
+  'peer.config_changed',
+  'peer.moved',
+  'user.created',
+] as const satisfies readonly EventType[];

@@ -1,4 +1,11 @@
-import { purgeIdempotencyKeys, purgeSessions, type Queryable, releaseRestedAddresses } from '@vpn-api/db';
+import {
+  purgeIdempotencyKeys,
+  purgeOutboxEvents,
+  purgeSessions,
+  purgeWebhookDeliveries,
+  type Queryable,
+  releaseRestedAddresses,
+} from '@vpn-api/db';
 import { ADDRESS_REST_SECONDS } from '../domain/address.ts';
 import { addSeconds, DAY_SECONDS, type Instant } from '../domain/instant.ts';
 import type { Services, Waker } from '../services.ts';
@@ -7,6 +14,8 @@ import { Loop } from './loop.ts';
 const INTERVAL_SECONDS = 60;
 /** An ended login is kept this long, so that the late reuse of a stolen token is still seen as one. */
 const KEEP_SESSIONS_SECONDS = DAY_SECONDS;
+/** For how long `GET /events` and the delivery logs look back. */
+const KEEP_EVENTS_SECONDS = 30 * DAY_SECONDS;
 
 /** Deletes what has run out, and frees the addresses that have rested. */
 export class Housekeeping implements Waker, AsyncDisposable {
@@ -44,6 +53,8 @@ async function tidy(q: Queryable, now: Instant, signal: AbortSignal): Promise<vo
   await releaseRestedAddresses(q, addSeconds(now, -ADDRESS_REST_SECONDS));
   await untilNone(() => purgeIdempotencyKeys(q, now), signal);
   await untilNone(() => purgeSessions(q, addSeconds(now, -KEEP_SESSIONS_SECONDS)), signal);
+  await untilNone(() => purgeWebhookDeliveries(q, addSeconds(now, -KEEP_EVENTS_SECONDS)), signal);
+  await untilNone(() => purgeOutboxEvents(q, addSeconds(now, -KEEP_EVENTS_SECONDS)), signal);
 }
 
 /** Some hundred rows at a time: one statement for all would hold up every writer of an embedded database. */

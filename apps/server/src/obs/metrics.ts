@@ -41,6 +41,7 @@ export class Metrics {
   readonly #procedureSeconds: Histogram<'procedure'>;
   readonly #webhooks: Counter<'provider' | 'outcome'>;
   readonly #providerCalls: Counter<'provider' | 'call' | 'result'>;
+  readonly #deliveries: Counter<'outcome'>;
   readonly #reconcileSeconds: Histogram<'server' | 'result'>;
   readonly #reconcileChanges: Counter<'server' | 'kind'>;
   readonly #reconcileFailures: Counter<'server'>;
@@ -80,6 +81,12 @@ export class Metrics {
       name: 'vpn_api_payment_provider_calls_total',
       help: 'Calls to payment providers by what came of them',
       labelNames: ['provider', 'call', 'result'],
+      registers,
+    });
+    this.#deliveries = new Counter({
+      name: 'vpn_api_webhook_deliveries_total',
+      help: 'Attempts to deliver an outgoing event: delivered, failed, gone, or dead when it was given up',
+      labelNames: ['outcome'],
       registers,
     });
     this.#reconcileSeconds = new Histogram({
@@ -131,6 +138,10 @@ export class Metrics {
 
   countProviderCall({ provider, call, result }: ProviderCallSample): void {
     this.#providerCalls.inc({ provider, call, result });
+  }
+
+  countDelivery(outcome: 'delivered' | 'failed' | 'gone' | 'dead'): void {
+    this.#deliveries.inc({ outcome });
   }
 
   /** Measures one pass over a host. */

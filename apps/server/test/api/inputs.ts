@@ -22,6 +22,7 @@ const freshTariff: MakeInput = async ({ world }) => ({
 });
 const someTariff: MakeInput = ({ world }) => ({ tariff_id: world.tariff.id });
 const grant: MakeInput = ({ world, owner }) => ({ user_id: owner.id, tariff_id: world.tariff.id });
+const ownEndpoint: MakeInput = async ({ world }) => ({ id: await world.webhookEndpoint() });
 const newEmail = () => `${randomUUID()}@example.com`;
 
 /**
@@ -55,6 +56,15 @@ export const inputs: Readonly<Record<string, MakeInput>> = {
   'user.update': ({ owner }) => ({ id: owner.id, email: newEmail() }),
   'user.state': ownerId,
   'audit.list': nothing,
+  'event.list': nothing,
+  'webhookEndpoint.create': () => ({ url: 'https://hooks.example.com/vpn' }),
+  'webhookEndpoint.list': nothing,
+  'webhookEndpoint.get': ownEndpoint,
+  'webhookEndpoint.update': async (subject) => ({ ...(await ownEndpoint(subject)), description: 'new' }),
+  'webhookEndpoint.remove': ownEndpoint,
+  'webhookEndpoint.rotateSecret': ownEndpoint,
+  'webhookEndpoint.deliveries': ownEndpoint,
+  'webhookEndpoint.redeliver': ({ world }) => world.delivered(),
   'apiKey.create': () => ({ name: 'bot', scopes: ['users:read'] }),
   'apiKey.list': nothing,
   'apiKey.revoke': async ({ world }) => ({ id: await newestApiKey(world) }),

@@ -1,5 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { updateUser } from '@vpn-api/db';
+import {
+  insertOutboxEvent,
+  insertWebhookDeliveries,
+  lastPosition,
+  listPublishedEvents,
+  listWebhookDeliveries,
+  publishOutboxEvents,
+  updateUser,
+} from '@vpn-api/db';
 import type { Scope } from '../../src/api/actor.ts';
 import { signTokens, storeSession } from '../../src/ops/issue-tokens.ts';
 import { ok, sellTariff, type Tariff } from '../e2e/shop.ts';
@@ -96,6 +104,26 @@ export class World {
     );
     const events = await ok(this.#asBoss<{ id: number }[]>('GET', '/payments/events?outcome=parked'));
     return events.at(-1)?.id ?? 0;
+  }
+
+  async webhookEndpoint(): Promise<number> {
+    const body = { url: 'https://hooks.example.com/vpn' };
+    return (await ok(this.#asBoss<{ id: number }>('POST', '/webhook_endpoints', body))).id;
+  }
+
+  /** An outgoing event that reached nobody. */
+  async delivered(): Promise<{ id: number; delivery_id: number }> {
+    const { store, clock } = this.app;
+    const id = await this.webhookEndpoint();
+    return store.transaction(async (tx) => {
+      const event = { type: 'user.created', payload: '{}', created_at: clock.now(), dedupe_key: `event ${id}` };
+      await insertOutboxEvent(tx, event);
+      await publishOutboxEvents(tx, 1_000);
+      const [published] = await listPublishedEvents(tx, {}, { after: (await lastPosition(tx)) - 1 });
+      await insertWebhookDeliveries(tx, { endpointId: id, eventIds: [published?.id ?? 0], at: clock.now() });
+      const [delivery] = await listWebhookDeliveries(tx, { endpointId: id });
+      return { id, delivery_id: delivery?.id ?? 0 };
+    });
   }
 
   /** A signed delivery about nothing that we know, as input of `payment.webhook`. */

@@ -121,6 +121,22 @@ export function listWaitingHints(q: Queryable, paymentId: number): Promise<Payme
   return parked(q).where('is_hint', '=', 1).where('payment_id', '=', paymentId).execute();
 }
 
+/** Hints of these providers that name no payment, and that their providers were not asked about yet. */
+export function listNamelessHints(
+  q: Queryable,
+  providers: readonly string[],
+  limit: number,
+): Promise<PaymentEventRow[]> {
+  if (providers.length === 0) return Promise.resolve([]);
+  return parked(q)
+    .where('is_hint', '=', 1)
+    .where('payment_id', 'is', null)
+    .where('processed_at', 'is', null)
+    .where('provider', 'in', providers)
+    .limit(limit)
+    .execute();
+}
+
 export function listEvents(q: Queryable, filter: EventFilter = {}, page: Page = {}): Promise<PaymentEventRow[]> {
   return onPage(matching(q, filter).selectAll(), page).execute();
 }

@@ -31,7 +31,7 @@ type Shown<T> = { [K in keyof T]: T[K] };
 
 check<Equal<Untyped<VpnApiInputs>, never>>();
 // What was done is told in each act's own words.
-check<Equal<Untyped<VpnApiOutputs>, `.audit.list[].details.${string}: unknown`>>();
+check<Equal<Untyped<VpnApiOutputs>, `.${'audit.list[].details' | 'event.list[].data'}.${string}: unknown`>>();
 
 check<Equal<IsAny<VpnApiClient>, false>>();
 

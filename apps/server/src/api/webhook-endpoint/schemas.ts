@@ -1,0 +1,52 @@
+import type { WebhookDeliveryRow, WebhookEndpointRow } from '@vpn-api/db';
+import { z } from 'zod';
+import type { EventType } from '../../domain/events.ts';
+import { eventType } from '../event/schemas.ts';
+import { id, instant, text } from '../fields.ts';
+
+/** Checked further by `ops/webhook-endpoints.ts`: scheme, credentials, address. */
+export const endpointUrl = z.string().min(1).max(2_000);
+export const endpointTypes = z.array(eventType).min(1).max(50);
+export const endpointDescription = text(200);
+
+const endpointShape = {
+  id,
+  url: z.string(),
+  description: z.string().nullable(),
+  /** null: every type. */
+  types: z.array(eventType).nullable(),
+  disabled_at: instant.nullable(),
+  disabled_reason: z.string().nullable(),
+  created_at: instant,
+} as const;
+
+/** `WebhookEndpoint` on the wire. */
+export const webhookEndpointSchema = z.object(endpointShape);
+
+/** The answers that show the secret: of creating and of rotating. */
+export const webhookEndpointWithSecretSchema = z.object({ ...endpointShape, secret: z.string() });
+
+/** One event for one endpoint. `dead`: given up after a day, waits for a redelivery by hand. */
+export const deliverySchema = z.object({
+  id,
+  event_id: id,
+  status: z.enum(['pending', 'delivered', 'dead']),
+  attempts: z.int(),
+  last_status: z.int().nullable(),
+  last_error: z.string().nullable(),
+  next_attempt_at: instant.nullable(),
+  delivered_at: instant.nullable(),
+  created_at: instant,
+});
+
+export function endpointView(row: WebhookEndpointRow): z.output<typeof webhookEndpointSchema> {
+  const { id: rowId, url, description, disabled_at, disabled_reason, created_at } = row;
+  const types = row.types === null ? null : [...(row.types as readonly EventType[])];
+  return { id: rowId, url, description, types, disabled_at, disabled_reason, created_at };
+}
+
+export function deliveryView(row: WebhookDeliveryRow): z.output<typeof deliverySchema> {
+  const { id: rowId, event_id, status, attempts, last_status, last_error } = row;
+  const { next_attempt_at, delivered_at, created_at } = row;
+  return { id: rowId, event_id, status, attempts, last_status, last_error, next_attempt_at, delivered_at, created_at };
+}

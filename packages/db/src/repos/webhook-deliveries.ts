@@ -1,0 +1,127 @@
+import type { Selectable, Updateable } from 'kysely';
+import type { OutboxEvents, WebhookDeliveries } from '../schema.generated.ts';
+import type { Queryable, Tx } from '../store.ts';
+import { chunks, countOf, given, onPage, type Page } from './page.ts';
+
+export type WebhookDeliveryRow = Selectable<WebhookDeliveries>;
+export type WebhookDeliveryPatch = Omit<
+  Updateable<WebhookDeliveries>,
+  'id' | 'endpoint_id' | 'event_id' | 'created_at'
+>;
+
+export interface DeliveryFilter {
+  readonly endpointId: number;
+  readonly status?: WebhookDeliveryRow['status'] | undefined;
+}
+
+/** A delivery with the event it carries. */
+export interface DueDelivery extends WebhookDeliveryRow {
+  readonly position: number;
+  readonly type: Selectable<OutboxEvents>['type'];
+  readonly payload: string;
+  readonly event_created_at: string;
+}
+
+interface NewDeliveries {
+  readonly endpointId: number;
+  readonly eventIds: readonly number[];
+  readonly at: string;
+}
+
+/** In the order given, which is the order of sending. Those that are there already stay as they are. */
+export async function insertWebhookDeliveries(tx: Tx, { endpointId, eventIds, at }: NewDeliveries): Promise<void> {
+  for (const part of chunks(eventIds)) {
+    await tx.kysely
+      .insertInto('webhook_deliveries')
+      .values(
+        part.map((event_id) => ({ endpoint_id: endpointId, event_id, status: 'pending' as const, created_at: at })),
+      )
+      .onConflict((conflict) => conflict.columns(['endpoint_id', 'event_id']).doNothing())
+      .execute();
+  }
+}
+
+/** The one to send next to an endpoint: the oldest that is not decided, due or not. */
+export async function findHeadDelivery(q: Queryable, endpointId: number): Promise<DueDelivery | undefined> {
+  const row = await q.kysely
+    .selectFrom('webhook_deliveries')
+    .innerJoin('outbox_events', 'outbox_events.id', 'webhook_deliveries.event_id')
+    .selectAll('webhook_deliveries')
+    .select(['outbox_events.position', 'outbox_events.type', 'outbox_events.payload'])
+    .select('outbox_events.created_at as event_created_at')
+    .where('webhook_deliveries.endpoint_id', '=', endpointId)
+    .where('webhook_deliveries.status', '=', 'pending')
+    .orderBy('webhook_deliveries.id')
+    .limit(1)
+    .executeTakeFirst();
+  return row as DueDelivery | undefined;
+}
+
+export async function updateWebhookDelivery(q: Queryable, id: number, patch: WebhookDeliveryPatch): Promise<void> {
+  await q.kysely.updateTable('webhook_deliveries').set(patch).where('id', '=', id).execute();
+}
+
+/** Puts a decided delivery back to be sent again; undefined when the endpoint has no such delivery. */
+export function requeueWebhookDelivery(
+  q: Queryable,
+  { endpointId, deliveryId }: { readonly endpointId: number; readonly deliveryId: number },
+): Promise<WebhookDeliveryRow | undefined> {
+  return q.kysely
+    .updateTable('webhook_deliveries')
+    .set({ status: 'pending', attempts: 0, next_attempt_at: null, delivered_at: null })
+    .where('id', '=', deliveryId)
+    .where('endpoint_id', '=', endpointId)
+    .returningAll()
+    .executeTakeFirst();
+}
+
+export function listWebhookDeliveries(
+  q: Queryable,
+  filter: DeliveryFilter,
+  page: Page = {},
+): Promise<WebhookDeliveryRow[]> {
+  return onPage(matching(q, filter).selectAll(), page).execute();
+}
+
+export function countWebhookDeliveries(q: Queryable, filter: DeliveryFilter): Promise<number> {
+  return countOf(matching(q, filter));
+}
+
+function matching(q: Queryable, { endpointId, status }: DeliveryFilter) {
+  return q.kysely.selectFrom('webhook_deliveries').where((eb) => eb.and(given({ endpoint_id: endpointId, status })));
+}
+
+/** Deletes up to 500 deliveries that were decided before `before`; dead ones wait for a person. */
+export async function purgeWebhookDeliveries(q: Queryable, before: string): Promise<number> {
+  const { numDeletedRows } = await q.kysely
+    .deleteFrom('webhook_deliveries')
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('webhook_deliveries as old')
+        .select('old.id')
+        .where('old.status', '=', 'delivered')
+        .where('old.created_at', '<', before)
+        .limit(500),
+    )
+    .executeTakeFirst();
+  return Number(numDeletedRows);
+}
+
+export interface Backlog {
+  readonly pending: number;
+  /** When the oldest of them was made; null when there is none. */
+  readonly oldest_since: string | null;
+}
+
+/** What has not been delivered, for the metrics. Endpoints that were removed or disabled count for nothing. */
+export async function readDeliveryBacklog(q: Queryable): Promise<Backlog> {
+  return q.kysely
+    .selectFrom('webhook_deliveries')
+    .innerJoin('webhook_endpoints', 'webhook_endpoints.id', 'webhook_deliveries.endpoint_id')
+    .select((eb) => eb.fn.countAll<number>().as('pending'))
+    .select((eb) => eb.fn.min<string | null>('webhook_deliveries.created_at').as('oldest_since'))
+    .where('status', '=', 'pending')
+    .where('removed_at', 'is', null)
+    .where('disabled_at', 'is', null)
+    .executeTakeFirstOrThrow();
+}

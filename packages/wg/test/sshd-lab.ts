@@ -61,7 +61,7 @@ export interface SshdLab extends AsyncDisposable {
   cuttable(): Promise<{ readonly port: number; readonly connections: () => number; cutAll(): void }>;
 }
 
-const TOOLS = ['sshd', 'ssh-keygen', 'sudo', 'useradd', 'userdel', 'flock'];
+const TOOLS = ['sshd', 'ssh-keygen', 'sudo', 'useradd', 'userdel', 'flock', 'shellcheck'];
 
 /** Why the lab cannot run here, or null. */
 export function sshdLabProblem(): string | null {
@@ -91,7 +91,8 @@ export async function startSshdLab(options: SshdLabOptions): Promise<SshdLab> {
   const kitDirectory = await installKit(directory);
   const sudoers = `/etc/sudoers.d/${user}`;
   stack.defer(() => rm(sudoers, { force: true }));
-  const permits = [findTool('wg') as string, `${kitDirectory}/wg-batch`];
+  // The second as the install guide of the kit has it.
+  const permits = [findTool('wg') as string, `${kitDirectory}/wg-batch -i ${options.interface} *`];
   await writeSudoers(sudoers, user, permits);
   stack.defer(() => removeHostFiles(options.interface));
 

@@ -12,6 +12,7 @@ export const IDEMPOTENT_PROCEDURES: readonly string[] = [
   'peer.rotate',
   'subscription.extend',
   'subscription.grant',
+  'subscription.startTrial',
   'tariff.create',
   'user.ensure',
   'webhookEndpoint.create',

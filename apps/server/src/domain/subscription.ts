@@ -355,6 +355,15 @@ export function placeGrant(
   return withPlaces(existing, { period: grantedRow(grant, seq), moves, requeued });
 }
 
+/** The chain as it is once a placement is written. New periods have the id 0. */
+export function afterPlacement<P extends PeriodFacts>(
+  existing: readonly P[],
+  { period, moves, requeued }: Placement,
+): FoldedPeriod<P | (NewPeriod & { readonly id: number })>[] {
+  const added = [period, ...moves.map(({ rest }) => rest)].map((row) => ({ ...row, id: 0 }));
+  return foldPeriods<P | (NewPeriod & { readonly id: number })>([...shifted(existing, { moves, requeued }), ...added]);
+}
+
 interface Unplaced {
   readonly period: UnplacedPeriod;
   readonly moves: readonly (Omit<PeriodMove, 'rest'> & { readonly rest: UnplacedPeriod })[];
@@ -362,20 +371,27 @@ interface Unplaced {
 }
 
 function withPlaces(existing: readonly PeriodFacts[], { period, moves, requeued }: Unplaced): Placement {
-  const places = new Map(requeued.map((row) => [row.period_id, row.seq]));
-  const moved = new Map(moves.map((move) => [move.period_id, move.moved_seconds]));
-  const staying = existing.map((row) => ({
-    ...row,
-    seq: places.get(row.id) ?? row.seq,
-    moved_seconds: moved.get(row.id) ?? row.moved_seconds,
-  }));
   const added = [period, ...moves.map(({ rest }) => rest)].map((row) => ({ ...row, id: 0 }));
-  const folded = foldPeriods<PeriodFacts>([...staying, ...added]);
+  const folded = foldPeriods<PeriodFacts>([...shifted(existing, { moves, requeued }), ...added]);
   return {
     period: placed(period, folded),
     moves: moves.map((move) => ({ ...move, rest: placed(move.rest, folded) })),
     requeued,
   };
+}
+
+/** The periods that were there, out of the way. */
+function shifted<P extends PeriodFacts>(
+  existing: readonly P[],
+  { moves, requeued }: Pick<Unplaced, 'moves' | 'requeued'>,
+): P[] {
+  const places = new Map(requeued.map((row) => [row.period_id, row.seq]));
+  const moved = new Map(moves.map((move) => [move.period_id, move.moved_seconds]));
+  return existing.map((row) => ({
+    ...row,
+    seq: places.get(row.id) ?? row.seq,
+    moved_seconds: moved.get(row.id) ?? row.moved_seconds,
+  }));
 }
 
 /** Whether a grant starts at once or goes to the end. */

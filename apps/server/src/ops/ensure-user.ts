@@ -11,6 +11,7 @@ import { DomainError, invalidField } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { audit } from './audit.ts';
 import type { Committing } from './committing.ts';
+import { tellUser } from './tell-user.ts';
 import { takenIdentity } from './update-user.ts';
 
 /** At least one of the two. The e-mail is in canonical form. */
@@ -22,6 +23,7 @@ export interface Identity {
 interface Ensure extends Committing<UserRow> {
   readonly identity: Identity;
   readonly at: string;
+  readonly deps: Pick<Services, 'clock' | 'outbox'>;
 }
 
 /** Each lost race means that somebody made the account meanwhile, which the next look finds. */
@@ -34,14 +36,14 @@ const MAX_ATTEMPTS = 5;
  * @throws DomainError `identity_conflict`, `email_taken`, `validation_failed`
  */
 export async function ensureUser(
-  { store, clock }: Pick<Services, 'store' | 'clock'>,
+  { store, clock, outbox }: Pick<Services, 'store' | 'clock' | 'outbox'>,
   identity: Identity,
   committing: Committing<UserRow>,
 ): Promise<UserRow> {
   if (identity.email === undefined && identity.telegramId === undefined) {
     throw invalidField('telegram_id', 'is required when there is no email');
   }
-  const ensure = { ...committing, identity, at: clock.now() };
+  const ensure = { ...committing, identity, at: clock.now(), deps: { clock, outbox } };
   for (let attempt = 1; ; attempt += 1) {
     try {
       const user = await store.transaction((tx) => findOrMake(tx, ensure));
@@ -70,12 +72,13 @@ async function findOwner(tx: Tx, { email, telegramId }: Identity): Promise<UserR
 }
 
 /** Undefined when another call was faster. */
-async function make(tx: Tx, { identity, at, source }: Ensure): Promise<UserRow | undefined> {
+async function make(tx: Tx, { identity, at, source, deps }: Ensure): Promise<UserRow | undefined> {
   const { email, telegramId } = identity;
   const row = { email: email ?? null, telegram_id: telegramId ?? null, origin: 'service', created_at: at } as const;
   const user = await insertUserOnce(tx, row);
   if (user === undefined) return undefined;
   await audit(tx, { ...source, at, action: 'user.create', target: `user:${user.id}` });
+  await tellUser(deps, tx, user);
   return user;
 }
 

@@ -13,6 +13,7 @@ import type { Services } from '../services.ts';
 import { audit } from './audit.ts';
 import type { Committing } from './committing.ts';
 import { type Chain, grantPeriod, lockChain } from './subscription-chain.ts';
+import { tellPeriod } from './tell-money.ts';
 
 export interface ExtendSubscription {
   readonly userId?: number | undefined;
@@ -28,7 +29,7 @@ export interface ExtendSubscription {
  * @throws DomainError `user_not_found`, `server_not_found`, `nothing_to_extend`, `already_lifetime`, `validation_failed`
  */
 export async function extendSubscription(
-  { store, clock, reconciler }: Pick<Services, 'store' | 'clock' | 'reconciler'>,
+  { store, clock, reconciler, outbox }: Pick<Services, 'store' | 'clock' | 'reconciler' | 'outbox'>,
   input: ExtendSubscription,
   { source, beforeCommit }: Committing<number>,
 ): Promise<number> {
@@ -39,6 +40,7 @@ export async function extendSubscription(
     const details = { days: input.days, reason: input.reason, period_ids: periods.map(({ id }) => id) };
     const name = target.kind === 'user' ? `user:${target.id}` : `server:${target.id}`;
     await audit(tx, { ...source, at: now, action: 'subscription.extend', target: name, details });
+    for (const period of periods) await tellPeriod({ clock, outbox }, tx, period);
     await beforeCommit(tx, periods.length);
     tx.onCommit(() => reconciler.wake());
     return periods.length;

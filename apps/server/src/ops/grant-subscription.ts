@@ -7,6 +7,7 @@ import { audit } from './audit.ts';
 import type { Committing } from './committing.ts';
 import { type Chain, grantPeriod, loadChain, lockChain } from './subscription-chain.ts';
 import { asSaleError, firstPrice, termsOf } from './tariff-terms.ts';
+import { tellPeriod } from './tell-money.ts';
 
 export interface GrantSubscription {
   readonly userId: number;
@@ -26,7 +27,7 @@ export interface Granted {
  * @throws DomainError `user_not_found`, `tariff_not_found`, `already_lifetime`
  */
 export async function grantSubscription(
-  { store, clock, reconciler }: Pick<Services, 'store' | 'clock' | 'reconciler'>,
+  { store, clock, reconciler, outbox }: Pick<Services, 'store' | 'clock' | 'reconciler' | 'outbox'>,
   input: GrantSubscription,
   { source, beforeCommit }: Committing<Granted>,
 ): Promise<Granted> {
@@ -37,6 +38,7 @@ export async function grantSubscription(
       const period = await appendGrant(tx, input, now);
       const details = { tariff_id: input.tariffId, period_id: period.id, reason: input.reason ?? null };
       await audit(tx, { ...source, at: now, action: 'subscription.grant', target, details });
+      await tellPeriod({ clock, outbox }, tx, period);
       const granted = { period, chain: await loadChain(tx, input.userId), at: now };
       await beforeCommit(tx, granted);
       tx.onCommit(() => reconciler.wake());

@@ -31,12 +31,13 @@ const DEFAULT_CURRENCY = 'USD';
 /**
  * The price as it is now.
  * @throws DomainError `provider_not_found`, `tariff_not_found`, `tariff_required`, `tariff_archived`,
- * `currency_not_sold`, `price_mismatch`, `validation_failed`
+ * `trial_not_for_sale`, `currency_not_sold`, `price_mismatch`, `validation_failed`
  */
 export async function quotePayment({ store, providers }: Deps, request: QuoteRequest): Promise<Quote> {
   const provider = chooseProvider(providers, request.provider);
   const tariff = await chooseTariff(store, request);
   if (tariff.archived_at !== null) throw new DomainError('tariff_archived');
+  if (tariff.trial === 1) throw new DomainError('trial_not_for_sale');
   const price = tariff.prices.find((row) => isSold(row, provider, request.currency ?? row.currency));
   if (price === undefined) throw new DomainError('currency_not_sold');
   return {

@@ -3,8 +3,9 @@ import { assertAcceptablePassword } from '../crypto/passwords.ts';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { OneByOne } from './one-by-one.ts';
+import { tellUser } from './tell-user.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'passwords'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'passwords' | 'outbox'>;
 
 interface Registration {
   /** In canonical form. */
@@ -28,12 +29,16 @@ export async function registerUser(deps: Deps, registration: Registration): Prom
   return lineOf(deps.store).run(email, () => insertAccount(deps, registration));
 }
 
-async function insertAccount({ store, clock, passwords }: Deps, { email, password }: Registration): Promise<UserRow> {
+async function insertAccount(deps: Deps, { email, password }: Registration): Promise<UserRow> {
+  const { store, clock, passwords } = deps;
   if ((await findUserByEmail(store, email)) !== undefined) throw new DomainError('email_taken');
   const passwordHash = await passwords.hash(password);
-  const user = await insertUserOnce(store, { email, password_hash: passwordHash, created_at: clock.now() });
-  if (user === undefined) throw new DomainError('email_taken');
-  return user;
+  return store.transaction(async (tx) => {
+    const user = await insertUserOnce(tx, { email, password_hash: passwordHash, created_at: clock.now() });
+    if (user === undefined) throw new DomainError('email_taken');
+    await tellUser(deps, tx, user);
+    return user;
+  });
 }
 
 function lineOf(store: Store): OneByOne {

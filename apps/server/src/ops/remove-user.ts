@@ -1,4 +1,5 @@
-import { updateUser } from '@vpn-api/db';
+import { completeTrialClaim, updateUser } from '@vpn-api/db';
+import { trialIdentity } from '../crypto/trial-identity.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { lockUserKeepingAnAdmin } from './keep-an-admin.ts';
@@ -11,13 +12,16 @@ import { removeUserPeers } from './remove-user-peers.ts';
  * @throws DomainError `user_not_found`, `last_admin`
  */
 export async function removeUser(
-  { store, clock, reconciler }: Pick<Services, 'store' | 'clock' | 'reconciler'>,
+  { store, clock, reconciler, config }: Pick<Services, 'store' | 'clock' | 'reconciler' | 'config'>,
   { userId, source }: { readonly userId: number; readonly source: AuditSource },
 ): Promise<void> {
   const at = clock.now();
   await store.transaction(async (tx) => {
     const user = await lockUserKeepingAnAdmin(tx, userId);
     const peers = await removeUserPeers(tx, userId, at);
+    if (user.telegram_id !== null) {
+      await completeTrialClaim(tx, userId, trialIdentity(config.secrets.secretKey, user.telegram_id));
+    }
     await endAllSessions(tx, user, at);
     await updateUser(tx, userId, {
       email: null,

@@ -4,7 +4,7 @@ import type { Services } from '../services.ts';
 import type { Committing } from './committing.ts';
 import { type Granted, grantSubscription } from './grant-subscription.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'reconciler' | 'config'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'reconciler' | 'outbox' | 'config'>;
 
 /**
  * Gives a user a tariff on his own word, for demos: refused unless the configuration allows it.

@@ -65,6 +65,8 @@ const exceptions: Readonly<Record<string, Partial<Row>>> = {
   'peer.selfConfig': { stranger: unpaid, admin: unpaid },
   'peer.create': { stranger: forbidden },
   'payment.create': { stranger: forbidden },
+  'payment.quote': { stranger: forbidden },
+  'subscription.startTrial': { stranger: forbidden },
   'payment.update': everybody(forbidden),
   'payment.remove': everybody(forbidden),
 };

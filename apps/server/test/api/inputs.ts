@@ -76,6 +76,10 @@ export const inputs: Readonly<Record<string, MakeInput>> = {
   'tariff.remove': freshTariff,
   'subscription.list': nothing,
   'subscription.grant': grant,
+  'subscription.startTrial': async ({ world, owner }) => ({
+    user_id: owner.id,
+    tariff_id: (await sellTariff(world.app, world.boss.token, undefined, { trial: true })).id,
+  }),
   'subscription.extend': async ({ world, owner }) => {
     await world.subscribe(owner.id);
     return { user_id: owner.id, days: 3, reason: 'the host was down' };
@@ -102,6 +106,7 @@ export const inputs: Readonly<Record<string, MakeInput>> = {
   'peer.remove': ownPeer,
   'payment.providers': nothing,
   'payment.create': ({ world, owner }) => ({ user_id: owner.id, tariff_id: world.tariff.id, provider: 'standard' }),
+  'payment.quote': ({ world, owner }) => ({ user_id: owner.id, tariff_id: world.tariff.id, provider: 'standard' }),
   'payment.list': nothing,
   'payment.get': ownPayment,
   'payment.status': ownPayment,

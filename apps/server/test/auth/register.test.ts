@@ -93,7 +93,7 @@ describe.each(engines)('registration on %s', (engine) => {
     const passwords = new Passwords({ secretKey: 'a key', cost: 4 });
     const { answers, codes } = await race(2, (index) =>
       registerUser(
-        { store: index === 0 ? first : second, clock, passwords },
+        { store: index === 0 ? first : second, clock, passwords, outbox: { wake: () => {} } },
         { email: 'alice@example.com', password: PASSWORD },
       ),
     );

@@ -30,8 +30,14 @@ export async function ok<T>(answer: Promise<Answer<T>>): Promise<T> {
   return body;
 }
 
-export function sellTariff({ rest }: Pick<Counter, 'rest'>, token: string, deviceLimit = 1): Promise<Tariff> {
-  const body = { name: randomUUID(), duration_days: 30, price: '5.00', currency: 'USD', device_limit: deviceLimit };
+export function sellTariff(
+  { rest }: Pick<Counter, 'rest'>,
+  token: string,
+  deviceLimit = 1,
+  more: Readonly<Record<string, unknown>> = {},
+): Promise<Tariff> {
+  const price = { price: '5.00', currency: 'USD' };
+  const body = { name: randomUUID(), duration_days: 30, ...price, device_limit: deviceLimit, ...more };
   return ok(rest<Tariff & Record<string, unknown>>('POST', '/tariffs', { token, body }));
 }
 

@@ -61,7 +61,13 @@ export function countTariffs(q: Queryable, filter: TariffFilter = {}): Promise<n
   return countOf(matching(q, filter));
 }
 
-/** Unarchived tariffs that cost exactly this: how older clients name what they buy. */
+/** Trials that can be started. */
+export async function listTrialTariffs(q: Queryable): Promise<TariffWithPrices[]> {
+  const rows = await matching(q, {}).selectAll().where('trial', '=', 1).orderBy('id').limit(DEFAULT_LIMIT).execute();
+  return await withPrices(q, rows);
+}
+
+/** Unarchived tariffs on sale that cost exactly this: how older clients name what they buy. */
 export async function findTariffsByPrice(
   q: Queryable,
   currency: string,
@@ -72,7 +78,8 @@ export async function findTariffsByPrice(
     .select('tariff_id')
     .where('currency', '=', currency)
     .where('amount_minor', '=', amountMinor);
-  const rows = await matching(q, {}).selectAll().where('id', 'in', sold).orderBy('id').limit(DEFAULT_LIMIT).execute();
+  const onSale = matching(q, {}).selectAll().where('trial', '=', 0).where('id', 'in', sold);
+  const rows = await onSale.orderBy('id').limit(DEFAULT_LIMIT).execute();
   return await withPrices(q, rows);
 }
 

@@ -6,12 +6,14 @@ import { forbiddenRemove, forbiddenUpdate } from './forbidden.ts';
 import { getPayment } from './get.ts';
 import { listPaymentsProcedure } from './list.ts';
 import { listProviders } from './providers.ts';
+import { quotePaymentProcedure } from './quote.ts';
 import { resolvePaymentProcedure } from './resolve.ts';
 import { paymentStatusProcedure } from './status.ts';
 import { paymentWebhook } from './webhook.ts';
 
 export const paymentRouter = router({
   providers: listProviders,
+  quote: quotePaymentProcedure,
   create: createPaymentProcedure,
   list: listPaymentsProcedure,
   get: getPayment,

@@ -39,6 +39,8 @@ export interface InterfaceDescription {
   readonly publicKey: PublicKey;
   /** UDP port, absent where the host does not tell. */
   readonly listenPort?: number;
+  /** What the host itself tells its clients to connect to, `vpn.example.com:51820`, where it does. */
+  readonly endpoint?: string;
 }
 
 /** A peer as the host shows it. May carry a preshared key: never log one whole. */

@@ -48,13 +48,13 @@ export class RecordingSshd implements AsyncDisposable {
   readonly #authorized: ParsedKey[];
   readonly #open = new Set<Connection>();
   #server: ssh2.Server | undefined;
-  #hostKey = makeKey();
+  #hostKey = makeSshKey();
   #port = 0;
   #channels = 0;
 
   private constructor(options: RecordingSshdOptions) {
     this.#options = options;
-    const { privateKey } = makeKey();
+    const { privateKey } = makeSshKey();
     this.privateKey = privateKey;
     this.#authorized = [parse(privateKey)];
   }
@@ -92,7 +92,7 @@ export class RecordingSshd implements AsyncDisposable {
   /** As if the machine had been replaced. Connections that are open stay. */
   async changeHostKey(): Promise<void> {
     await this.#stopListening();
-    this.#hostKey = makeKey();
+    this.#hostKey = makeSshKey();
     await this.listen();
   }
 
@@ -193,7 +193,7 @@ export interface SshKey {
 }
 
 /** A throw-away ed25519 key in the form of OpenSSH, encrypted when a passphrase is given. */
-export function makeKey(passphrase?: string): SshKey {
+export function makeSshKey(passphrase?: string): SshKey {
   for (;;) {
     const made = generate(passphrase);
     const [key, publicKey] = [ssh2.utils.parseKey(made.private, passphrase), ssh2.utils.parseKey(made.public)];

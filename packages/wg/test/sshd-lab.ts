@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { makeKey } from './recording-sshd.ts';
+import { makeSshKey } from './recording-sshd.ts';
 import { wireguardLabProblem } from './wireguard-lab.ts';
 
 const run = promisify(execFile);
@@ -96,7 +96,7 @@ export async function startSshdLab(options: SshdLabOptions): Promise<SshdLab> {
   await writeSudoers(sudoers, user, permits);
   stack.defer(() => removeHostFiles(options.interface));
 
-  const keys = { root: makeKey(), sudo: makeKey(), kit: makeKey() };
+  const keys = { root: makeSshKey(), sudo: makeSshKey(), kit: makeSshKey() };
   const forced = `command="sudo -n ${kitDirectory}/wg-batch -i ${options.interface} \\"$SSH_ORIGINAL_COMMAND\\"",restrict`;
   const authorized = join(directory, 'authorized_keys');
   await mkdir(authorized);

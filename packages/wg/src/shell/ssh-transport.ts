@@ -95,8 +95,8 @@ export class SshTransport implements Transport {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#idleTimer);
-    const connection = this.#connection ?? (await this.#connecting?.catch(() => undefined));
-    await connection?.end();
+    await this.#connecting?.catch(() => {});
+    await this.#connection?.end();
   }
 
   async #runOnce(command: string, stdin: string, signal: AbortSignal) {

@@ -14,7 +14,7 @@ import { ShellDriver } from '../../src/shell/shell-driver.ts';
 import { openSshDriver } from '../../src/shell/ssh.ts';
 import { SshTransport } from '../../src/shell/ssh-transport.ts';
 import type { Transport } from '../../src/shell/transport.ts';
-import { makeKey } from '../recording-sshd.ts';
+import { makeSshKey } from '../recording-sshd.ts';
 import { type SshdLab, skipWithoutSshd, startSshdLab } from '../sshd-lab.ts';
 import { startWireguardLab, type WireguardLab } from '../wireguard-lab.ts';
 
@@ -256,7 +256,7 @@ describe.skipIf(skipWithoutSshd())('a real host over SSH', () => {
     const { stdout } = await run('ssh-agent', ['-s', '-a', socket]);
     const pid = Number(/SSH_AGENT_PID=(\d+)/.exec(stdout)?.[1]);
     try {
-      const { privateKey, publicKey } = makeKey();
+      const { privateKey, publicKey } = makeSshKey();
       await sshd.authorize(publicKey);
       await writeFile(join(directory, 'id'), privateKey);
       await chmod(join(directory, 'id'), 0o600);

@@ -3,7 +3,7 @@ import { DriverError } from '../../src/driver.ts';
 import { OutboundGuard } from '../../src/outbound.ts';
 import { hostKeyFingerprint, knownHostFingerprints } from '../../src/shell/known-hosts.ts';
 import { SshTransport } from '../../src/shell/ssh-transport.ts';
-import { makeKey, RecordingSshd } from '../recording-sshd.ts';
+import { makeSshKey, RecordingSshd } from '../recording-sshd.ts';
 
 const signal = () => AbortSignal.timeout(20_000);
 const coded = (code: string) => (error: unknown) => error instanceof DriverError && error.code === code;
@@ -109,6 +109,20 @@ describe('the SSH transport', () => {
     await transport[Symbol.asyncDispose]();
     await rejected;
     await expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('timeout'));
+  });
+
+  test('disposing while it connects, or after the connection died, leaves no connection behind', async () => {
+    await using sshd = await RecordingSshd.start();
+    const connecting = new SshTransport(sshd.options);
+    const running = connecting.run('true', '', signal());
+    const rejected = expect(running).rejects.toSatisfy(coded('timeout'));
+    await connecting[Symbol.asyncDispose]();
+    await rejected;
+    const dead = new SshTransport(sshd.options);
+    await dead.run('true', '', signal());
+    sshd.cutAll();
+    await dead[Symbol.asyncDispose]();
+    await expect.poll(() => sshd.open).toBe(0);
   });
 
   test('an idle connection is closed, and the next command opens another', async () => {
@@ -247,13 +261,13 @@ describe('who the host is', () => {
 describe('who we are', () => {
   test('a key the host does not know is auth_failed', async () => {
     await using sshd = await RecordingSshd.start();
-    await using transport = new SshTransport({ ...sshd.options, privateKey: makeKey().privateKey });
+    await using transport = new SshTransport({ ...sshd.options, privateKey: makeSshKey().privateKey });
     await expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('auth_failed'));
   });
 
   test('an encrypted key needs its passphrase, and no message holds it', async () => {
     await using sshd = await RecordingSshd.start();
-    const { privateKey, publicKey } = makeKey('CANARY');
+    const { privateKey, publicKey } = makeSshKey('CANARY');
     sshd.authorize(publicKey);
     await using right = new SshTransport({ ...sshd.options, privateKey, passphrase: 'CANARY' });
     expect((await right.run('true', '', signal())).code).toBe(0);
@@ -285,7 +299,7 @@ describe('who we are', () => {
 });
 
 describe('known_hosts', () => {
-  const [one, two] = [makeKey(), makeKey()];
+  const [one, two] = [makeSshKey(), makeSshKey()];
   const raw = (key: { publicKey: string }) => key.publicKey.split(' ')[1] as string;
   const print = (key: { publicKey: string }) => hostKeyFingerprint(Buffer.from(raw(key), 'base64'));
   const line = (hosts: string, key: { publicKey: string }) => `${hosts} ssh-ed25519 ${raw(key)} a comment\n`;

@@ -51,6 +51,7 @@ export interface Server extends AsyncDisposable {
   readonly reconciler: ReconcileLoops;
   readonly parkedEvents: ParkedEventsLoop;
   readonly outbox: OutboxLoops;
+  readonly expiryNotices: ExpiryNotices;
   /** Starts the background jobs and listens; answers the address. */
   start(): Promise<string>;
 }
@@ -92,6 +93,7 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
     reconciler,
     parkedEvents,
     outbox,
+    expiryNotices: background.expiryNotices,
     start: async () => {
       await background.start();
       return http.listen({ host: config.listen.host, port: config.listen.port });
@@ -197,6 +199,7 @@ function makeBackground(
     reconciler,
     parkedEvents,
     outbox,
+    expiryNotices,
     healthChecks: new Map([
       ['database', () => databaseHealth(core.store)],
       ['reconciler', () => reconciler.health()],

@@ -1,0 +1,206 @@
+import { describe, expect, test } from 'vitest';
+import { type App, engines } from '../harness.ts';
+import { accept, answer, isSignedBy, Receiver, vanish } from './receiver.ts';
+import { addEndpoint, adminToken, deliveries, makeNews, startOutboxApp } from './world.ts';
+
+/** The pauses between attempts, in seconds, as `domain/delivery.ts` promises them. */
+const PAUSES = [5, 300, 1_800, 7_200, 18_000, 36_000, 23_095];
+
+describe.each(engines)('webhooks out on %s', (engine) => {
+  test('an event arrives signed, with its type, its time and its data, and once', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const { id, secret } = await addEndpoint(app, { url: receiver.url });
+    await makeNews(app);
+    await app.settled();
+    const [event, ...others] = receiver.received;
+    if (event === undefined) throw new Error('nothing arrived');
+    expect(others).toEqual([]);
+    expect(event.type).toBe('user.created');
+    expect(event.data.user_id).toEqual(expect.any(Number));
+    expect(JSON.parse(event.raw).timestamp).toBe(app.clock.now());
+    expect(secret).toMatch(/^whsec_/);
+    expect(isSignedBy(event, secret)).toBe(true);
+    expect(await deliveries(app, { id })).toMatchObject([{ status: 'delivered', attempts: 1, last_status: 204 }]);
+  });
+
+  test('a paid payment tells of the money, the period and, in that order, of nothing else', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const customer = await app.register();
+    await addEndpoint(app, { url: receiver.url });
+    await payOnce(app, customer.token);
+    await app.settled();
+    expect(receiver.types).toEqual(['payment.completed', 'subscription.started']);
+    expect(receiver.received[0]?.data).toMatchObject({ user_id: customer.id, amount: '5.00', status: 'completed' });
+  });
+
+  test('an endpoint gets the types it asked for, and nothing from before it was made', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    await makeNews(app);
+    await app.settled();
+    const customer = await app.register();
+    await app.settled();
+    await addEndpoint(app, { url: receiver.url, types: ['payment.completed'] });
+    await makeNews(app);
+    await payOnce(app, customer.token);
+    await app.settled();
+    expect(receiver.types).toEqual(['payment.completed']);
+  });
+
+  test('events wait behind one that fails, and arrive in order when the receiver is back, under the same ids', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    receiver.behaviour = answer(500);
+    await makeNews(app, 3);
+    await app.settled();
+    expect(receiver.received).toHaveLength(1);
+    expect(await deliveries(app, endpoint)).toMatchObject([
+      { status: 'pending', attempts: 1, last_status: 500, last_error: 'answered 500' },
+      { status: 'pending', attempts: 0 },
+      { status: 'pending', attempts: 0 },
+    ]);
+    receiver.behaviour = accept;
+    app.clock.advance(PAUSES[0] ?? 0);
+    await app.settled();
+    const ids = receiver.received.map((event) => event.id);
+    expect(ids).toHaveLength(4);
+    expect(ids[0]).toBe(ids[1]);
+    expect(receiver.received[0]?.raw).toBe(receiver.received[1]?.raw);
+    expect(numbers(ids)).toEqual(numbers(ids).toSorted((a, b) => a - b));
+  });
+
+  test('a receiver that fails for a day loses one event visibly, the next ones go on, and a person can send it again', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    receiver.behaviour = vanish;
+    await makeNews(app);
+    await app.settled();
+    for (const pause of PAUSES) {
+      app.clock.advance(pause - 1);
+      await app.settled();
+      const before = receiver.received.length;
+      app.clock.advance(1);
+      await app.settled();
+      expect(receiver.received.length).toBe(before + 1);
+    }
+    expect(PAUSES.reduce((sum, pause) => sum + pause)).toBe(86_400);
+    const [dead] = await deliveries(app, endpoint, 'status=dead');
+    expect(dead).toMatchObject({ attempts: 8, last_error: expect.stringContaining('not reached') });
+    expect(app.logs.join('\n')).toContain('given up');
+
+    receiver.behaviour = accept;
+    await makeNews(app);
+    await app.settled();
+    const lastId = receiver.received.at(-1)?.id;
+    expect(lastId).not.toBe(receiver.received[0]?.id);
+    const token = await adminToken(app);
+    const again = `/webhook_endpoints/${endpoint.id}/deliveries/${dead?.id}/redeliver`;
+    expect((await app.rest('POST', again, { token, body: {} })).status).toBe(200);
+    await app.settled();
+    expect(receiver.received.at(-1)?.id).toBe(receiver.received[0]?.id);
+    expect(await deliveries(app, endpoint, 'status=dead')).toEqual([]);
+  });
+
+  test('410 disables the endpoint until an admin lets it go on, and then nothing is missing', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    receiver.behaviour = answer(410);
+    await makeNews(app, 2);
+    await app.settled();
+    expect(receiver.received).toHaveLength(1);
+    const token = await adminToken(app);
+    const path = `/webhook_endpoints/${endpoint.id}`;
+    expect((await app.rest('GET', path, { token })).body).toMatchObject({ disabled_reason: 'answered 410 Gone' });
+    receiver.behaviour = accept;
+    app.clock.advance(86_400);
+    await app.settled();
+    expect(receiver.received).toHaveLength(1);
+    const later = await adminToken(app);
+    expect((await app.rest('PUT', path, { token: later, body: { disabled: false } })).status).toBe(200);
+    await app.settled();
+    expect(new Set(receiver.received.map((event) => event.id)).size).toBe(2);
+  });
+
+  test('a receiver that asks for patience gets it', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    receiver.behaviour = answer(429, { 'retry-after': '120' });
+    await makeNews(app);
+    await app.settled();
+    const [waiting] = await deliveries(app, endpoint);
+    expect(Date.parse(waiting?.next_attempt_at ?? '') - Date.parse(app.clock.now())).toBe(120_000);
+  });
+
+  test('a receiver that is slow or gone delays no other', async () => {
+    await using receiver = await Receiver.start();
+    await using stuck = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    stuck.behaviour = (response) => void released.then(() => response.writeHead(204).end());
+    await addEndpoint(app, { url: stuck.url });
+    await addEndpoint(app, { url: receiver.url });
+    const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
+    receiver.behaviour = (response) => {
+      response.writeHead(204).end();
+      arrive();
+    };
+    await makeNews(app);
+    await arrived;
+    release();
+    await app.settled();
+    expect(stuck.received).toHaveLength(1);
+  });
+
+  test('a changed secret signs beside the old one for a day, and alone after it', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    const token = await adminToken(app);
+    const rotate = `/webhook_endpoints/${endpoint.id}/rotate_secret`;
+    const { body: rotated } = await app.rest<{ secret: string }>('POST', rotate, { token, body: {} });
+    await makeNews(app);
+    await app.settled();
+    app.clock.advance(86_401);
+    await makeNews(app);
+    await app.settled();
+    const [during, after] = receiver.received;
+    if (during === undefined || after === undefined) throw new Error('something is missing');
+    expect([isSignedBy(during, endpoint.secret), isSignedBy(during, rotated.secret)]).toEqual([true, true]);
+    expect([isSignedBy(after, endpoint.secret), isSignedBy(after, rotated.secret)]).toEqual([false, true]);
+  });
+
+  test('an endpoint that was removed gets nothing more, and its secret is nowhere in the database', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    const token = await adminToken(app);
+    expect((await app.rest('DELETE', `/webhook_endpoints/${endpoint.id}`, { token })).status).toBe(200);
+    await makeNews(app);
+    await app.settled();
+    expect(receiver.received).toEqual([]);
+    const rows = await app.store.kysely.selectFrom('webhook_endpoints').selectAll().execute();
+    expect(JSON.stringify(rows)).not.toContain(endpoint.secret.replace('whsec_', ''));
+    expect(app.logs.join('\n')).not.toContain(endpoint.secret.replace('whsec_', ''));
+  });
+});
+
+function numbers(ids: readonly string[]): number[] {
+  return ids.map((id) => Number(id.replace('evt_', '')));
+}
+
+async function payOnce(app: App, token: string): Promise<void> {
+  const admin = await app.admin();
+  const tariff = { name: `Month ${Math.random()}`, duration_days: 30, price: '5.00' };
+  const { body: sold } = await app.rest<{ id: number }>('POST', '/tariffs', { token: admin.token, body: tariff });
+  const order = { tariff_id: sold.id, provider: 'standard' };
+  const { body: payment } = await app.rest<{ reference: string }>('POST', '/payments', { token, body: order });
+  const data = { reference: payment.reference, provider_payment_id: 'ch_1', amount: '5.00', currency: 'USD' };
+  const told = await app.webhook({ type: 'payment.completed', data });
+  expect(told.body).toEqual({ received: true, result: 'settled' });
+}

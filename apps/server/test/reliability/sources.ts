@@ -1,6 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { epochMs } from '../../src/domain/instant.ts';
-import { type App, signStandard } from '../harness.ts';
+import type { Remote } from '../../src/pay/conformance.ts';
+import type { Delivery } from '../../src/pay/provider.ts';
+import { type App, START, signStandard } from '../harness.ts';
+import { startCryptoPay } from '../pay/fakes/crypto-pay.ts';
+import { startStripe } from '../pay/fakes/stripe.ts';
+import { startYookassa } from '../pay/fakes/yookassa.ts';
 
 /** One paid order, and how its provider tells of it. */
 export interface Sale {
@@ -71,4 +76,110 @@ const standard: NamedSource = {
   }),
 };
 
-export const sources: readonly NamedSource[] = [standard];
+interface RemoteSource {
+  readonly name: string;
+  readonly currency: string;
+  readonly price: string;
+  /** What proxies would add. */
+  readonly headers?: Readonly<Record<string, string>>;
+  open(): Promise<{
+    readonly remote: Pick<Remote, 'pay'> & AsyncDisposable;
+    readonly env: Readonly<Record<string, string>>;
+    /** The n-th notice of what the first one tells. */
+    again(first: Delivery, n: number): Delivery;
+  }>;
+}
+
+/** A provider with a far side of its own, which the server opens payments at and reads them back from. */
+function remoteSource({ name, currency, price, headers = {}, open }: RemoteSource): NamedSource {
+  return {
+    name,
+    open: async () => {
+      const { remote, env, again } = await open();
+      return {
+        env,
+        sell: async (app) => {
+          const { userId, payment } = await order(app, name, currency, price);
+          const [first] = remote.pay(payment.reference);
+          if (first === undefined) throw new Error(`${name} tells nothing`);
+          return { userId, deliver: (n) => post(app, name, bytesOf(n === 0 ? first : again(first, n), headers)) };
+        },
+        [Symbol.asyncDispose]: () => remote[Symbol.asyncDispose](),
+      };
+    },
+  };
+}
+
+function bytesOf({ raw, headers }: Delivery, more: Readonly<Record<string, string>>) {
+  const given = Object.entries(headers).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  return { body: raw, headers: { ...Object.fromEntries(given), ...more } };
+}
+
+const now = () => Date.parse(START);
+const PUBLIC_URL = 'https://vpn.example.com';
+
+const stripe = remoteSource({
+  name: 'stripe',
+  currency: 'USD',
+  price: '5.00',
+  open: async () => {
+    const keys = { secretKey: 'sk_test_reliability', webhookSecret: 'whsec_reliability' };
+    const remote = await startStripe({ ...keys, now });
+    return {
+      remote,
+      env: {
+        PUBLIC_URL,
+        STRIPE_SECRET_KEY: keys.secretKey,
+        STRIPE_WEBHOOK_SECRET: keys.webhookSecret,
+        STRIPE_API_URL: remote.url,
+      },
+      again: ({ raw }) => {
+        const { type, data } = JSON.parse(raw) as { type: string; data: { object: Record<string, unknown> } };
+        return remote.deliver(type, data.object);
+      },
+    };
+  },
+});
+
+const cryptoPay = remoteSource({
+  name: 'crypto_pay',
+  currency: 'USDT',
+  price: '5.00',
+  open: async () => {
+    const token = '12345:AAreliability';
+    const remote = await startCryptoPay({ token, now });
+    return {
+      remote,
+      env: { CRYPTO_PAY_TOKEN: token, CRYPTO_PAY_API_URL: remote.url },
+      again: ({ raw }) => {
+        const { update_type, payload } = JSON.parse(raw) as { update_type: string; payload: Record<string, unknown> };
+        return remote.deliver(update_type, payload);
+      },
+    };
+  },
+});
+
+const yookassa = remoteSource({
+  name: 'yookassa',
+  currency: 'RUB',
+  price: '499.00',
+  headers: { 'x-forwarded-for': '185.71.76.1' },
+  open: async () => {
+    const keys = { shopId: '506751', secretKey: 'live_reliability' };
+    const remote = await startYookassa({ ...keys, now });
+    return {
+      remote,
+      env: {
+        PUBLIC_URL,
+        TRUSTED_PROXIES: '127.0.0.1',
+        YOOKASSA_SHOP_ID: keys.shopId,
+        YOOKASSA_SECRET_KEY: keys.secretKey,
+        YOOKASSA_API_URL: remote.url,
+      },
+      // There are no event ids: the object is all that a notice names.
+      again: (first) => first,
+    };
+  },
+});
+
+export const sources: readonly NamedSource[] = [standard, stripe, cryptoPay, yookassa];

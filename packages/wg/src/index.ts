@@ -19,7 +19,6 @@ export * from './fake.ts';
 export * from './keys.ts';
 export * from './none.ts';
 export { OutboundError, type OutboundErrorCode, OutboundGuard } from './outbound.ts';
-export { openWgEasyDriver, WgEasyDriver, type WgEasyOptions } from './wg-easy/wg-easy-driver.ts';
 export type { HostScripts, Privilege } from './shell/commands.ts';
 export { hostKeyFingerprint, knownHostFingerprints } from './shell/known-hosts.ts';
 export { LocalTransport, type LocalTransportOptions } from './shell/local.ts';
@@ -27,3 +26,4 @@ export { openLocalDriver, ShellDriver, type ShellDriverOptions, type ShellHostOp
 export { openSshDriver, type SshDriverOptions } from './shell/ssh.ts';
 export { SshTransport, type SshTransportOptions } from './shell/ssh-transport.ts';
 export type { CommandResult, Transport } from './shell/transport.ts';
+export { openWgEasyDriver, WgEasyDriver, type WgEasyOptions } from './wg-easy/wg-easy-driver.ts';

@@ -137,8 +137,9 @@ export const conformanceChecks: readonly ConformanceCheck[] = [
     await applyAll(driver, wanted);
     const listed = await driver.list(AbortSignal.timeout(MANY_MS));
     assert.equal(listed.length, manyPeers);
-    const addresses = new Set(listed.flatMap(({ allowedIps }) => allowedIps));
-    assert.equal(addresses.size, manyPeers);
+    const addresses = listed.flatMap(({ allowedIps }) => allowedIps);
+    assert.ok(addresses.length >= manyPeers);
+    assert.equal(new Set(addresses).size, addresses.length);
     await applyAll(
       driver,
       listed.map(({ publicKey }) => ({ type: 'remove', publicKey, tag: null })),

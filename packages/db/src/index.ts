@@ -5,6 +5,7 @@ export * from './repos/audit-log.ts';
 export * from './repos/foreign-peers.ts';
 export * from './repos/host-peers.ts';
 export * from './repos/idempotency-keys.ts';
+export * from './repos/inspection.ts';
 export * from './repos/outbox-events.ts';
 export type { Page } from './repos/page.ts';
 export * from './repos/payment-events.ts';

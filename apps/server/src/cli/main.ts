@@ -1,24 +1,35 @@
 import { loadConfig, storeUrl } from '../config/config.ts';
 import { loadOrCreateDevelopmentSecrets } from '../config/development-secrets.ts';
 import { readEnvironment } from '../config/env.ts';
+import { runDoctorCommand } from './doctor.ts';
 import { migrate } from './migrate.ts';
 import { runOpenApi } from './openapi.ts';
+import { runRecompute } from './recompute.ts';
 
 const usage = `Usage: vpn-api COMMAND
 
-  migrate    bring the database of DATABASE_URL to the schema of this version
-  openapi    print the OpenAPI document; with --write, store it
+  migrate                      bring the database of DATABASE_URL to the schema of this version
+  doctor [--json]              look for broken invariants in the database; exits with 1 when it finds any
+  recompute --user ID [--fix]  derive a user's subscription from payments and events and compare it with what is stored
+  openapi                      print the OpenAPI document; with --write, store it
 `;
 
-async function main(command: string | undefined, args: readonly string[]): Promise<number> {
-  if (command === 'openapi') return runOpenApi(args);
-  if (command !== 'migrate') {
+/** Commands that work on the database of DATABASE_URL. Each answers the exit code. */
+const databaseCommands: Readonly<Record<string, (url: string, args: readonly string[]) => Promise<number>>> = {
+  migrate: (url) => migrate(url).then(() => 0),
+  doctor: runDoctorCommand,
+  recompute: runRecompute,
+};
+
+async function main(name: string | undefined, args: readonly string[]): Promise<number> {
+  if (name === 'openapi') return runOpenApi(args);
+  const command = name !== undefined && Object.hasOwn(databaseCommands, name) ? databaseCommands[name] : undefined;
+  if (command === undefined) {
     process.stderr.write(usage);
     return 2;
   }
   const { config } = loadConfig(await loadOrCreateDevelopmentSecrets(readEnvironment()));
-  await migrate(storeUrl(config.database));
-  return 0;
+  return command(storeUrl(config.database), args);
 }
 
 try {

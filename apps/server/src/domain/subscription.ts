@@ -160,7 +160,8 @@ function wasEndedEarly(period: PeriodFacts): boolean {
   return isRevoked(period) || period.moved_seconds > 0;
 }
 
-function graceEnd(period: FoldedPeriod): Instant | null {
+/** When the grace after a period ends; a period that was taken back has none. null for a lifetime. */
+export function graceEnd(period: FoldedPeriod): Instant | null {
   if (period.ends_at === null || isRevoked(period)) return period.ends_at;
   return addSeconds(period.ends_at, period.grace_days * DAY_SECONDS);
 }

@@ -199,6 +199,11 @@ function paymentOf(user: UserRow, { tariffId, now }: { readonly tariffId: number
   } as const;
 }
 
+/** What the sender calls its event, the same at every repeat. */
+export function eventId({ reference }: Pick<PaymentRow, 'reference'>): string {
+  return `m_${reference}`;
+}
+
 /** One signed delivery; answers the HTTP status, or undefined when no answer came. */
 export async function deliverOnce(url: string, { payment }: Order, timeoutMs = 10_000): Promise<number | undefined> {
   const data = {
@@ -211,7 +216,7 @@ export async function deliverOnce(url: string, { payment }: Order, timeoutMs = 1
   const seconds = Math.floor(Date.now() / 1000);
   const headers = {
     'content-type': 'application/json',
-    ...signStandard(body, { seconds, id: `m_${payment.reference}` }),
+    ...signStandard(body, { seconds, id: eventId(payment) }),
   };
   try {
     const signal = AbortSignal.timeout(timeoutMs);

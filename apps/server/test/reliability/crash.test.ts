@@ -3,8 +3,9 @@ import { findPayment, listPeriodsForUser, releaseAllLeases } from '@vpn-api/db';
 import { engines } from '@vpn-api/db/testing';
 import { sql } from 'kysely';
 import { describe, test } from 'vitest';
+import { runDoctor } from '../../src/ops/doctor.ts';
 import { eventually } from '../e2e/eventually.ts';
-import { CrashWorld, deliverOnce, type Order } from './crash-world.ts';
+import { CrashWorld, deliverOnce, eventId, type Order } from './crash-world.ts';
 import { Dice } from './dice.ts';
 import { crashPoints, faultAt } from './faults.ts';
 import { report, secondsSince } from './results.ts';
@@ -34,7 +35,7 @@ describe.each(engines)('a server that is killed all the time, on %s', { timeout:
     await world.start();
     const { attempts, wrongStatuses } = await sending;
     for (const order of world.orders) if ((await deliverOnce(world.url, order)) === 200) acknowledged.add(order);
-    const violations = await brokenPromises(world);
+    const violations = await brokenPromises(world, acknowledged);
     for (const [status, times] of wrongStatuses) violations.push(`${times} answers with status ${status}`);
     await world.end('SIGTERM');
     violations.push(...(await brokenFiles(world)));
@@ -106,7 +107,7 @@ class Killer {
 }
 
 /** Each payment settled with one period, each device on the host as it was sold, and nothing else there. */
-async function brokenPromises(world: CrashWorld): Promise<string[]> {
+async function brokenPromises(world: CrashWorld, acknowledged: ReadonlySet<Order>): Promise<string[]> {
   const { store, remote, orders } = world;
   const violations: string[] = [];
   for (const { payment, user } of orders) {
@@ -122,7 +123,13 @@ async function brokenPromises(world: CrashWorld): Promise<string[]> {
   await eventually('the host has what is paid', CONVERGES_MS, isConverged).catch((error: Error) => {
     violations.push(`${error.message}: it has ${remote.host.peers().length} of ${wanted.size} peers`);
   });
-  return violations;
+  const acked = [...acknowledged].map(({ payment }) => ({ provider: 'standard', dedupeKey: eventId(payment) }));
+  const observed = new Map([[(await world.host()).id, remote.host.peers()]]);
+  const findings = await runDoctor(store, { now: new Date().toISOString(), acked, observed });
+  return [
+    ...violations,
+    ...findings.map(({ invariant, message, row }) => `${invariant} ${message} ${JSON.stringify(row)}`),
+  ];
 }
 
 /** What SQLite itself thinks of the file that so many processes died on. */

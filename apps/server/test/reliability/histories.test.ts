@@ -1,5 +1,7 @@
 import type { Engine } from '@vpn-api/db';
 import { test } from 'vitest';
+import { runDoctor } from '../../src/ops/doctor.ts';
+import { publishEvents } from '../../src/ops/publish-events.ts';
 import { Shop } from '../payment/shop.ts';
 import { Dice } from './dice.ts';
 import { dump, History } from './history.ts';
@@ -11,7 +13,7 @@ test('the same histories on both databases are answered alike and leave equal ro
 }, async () => {
   const start = performance.now();
   const [sqlite, postgres] = [await play('sqlite'), await play('postgres')];
-  const violations = differences(sqlite.transcript, postgres.transcript, 'answers');
+  const violations = [...sqlite.findings, ...differences(sqlite.transcript, postgres.transcript, 'answers')];
   for (const [table, rows] of Object.entries(sqlite.tables)) {
     violations.push(...differences(rows, postgres.tables[table] ?? [], table));
   }
@@ -36,6 +38,7 @@ const HISTORIES_PER_SHOP = 10;
 async function play(engine: Engine) {
   const transcript: string[] = [];
   const tables: Record<string, string[]> = {};
+  const findings: string[] = [];
   for (let first = 0; first < scale.histories; first += HISTORIES_PER_SHOP) {
     await using shop = await Shop.open(engine);
     await shop.hireAdmin('admin@example.com');
@@ -44,9 +47,12 @@ async function play(engine: Engine) {
       await history.play(scale.stepsPerHistory);
       transcript.push(...history.transcript);
     }
+    await publishEvents(shop.services);
+    for (const finding of await runDoctor(shop.store, { now: shop.clock.now() }))
+      findings.push(JSON.stringify(finding));
     for (const [table, rows] of Object.entries(await dump(shop))) tables[table] = [...(tables[table] ?? []), ...rows];
   }
-  return { transcript, tables };
+  return { transcript, tables, findings };
 }
 
 /** The first few are enough to see why. */

@@ -12,6 +12,8 @@ export interface Scale {
   readonly databaseKills: number;
   readonly histories: number;
   readonly stepsPerHistory: number;
+  /** Of the same events, for each set of them. */
+  readonly orders: number;
   readonly unheardPayments: number;
   readonly outgoingEvents: number;
 }
@@ -24,6 +26,7 @@ const small: Scale = {
   databaseKills: 1,
   histories: 6,
   stepsPerHistory: 25,
+  orders: 8,
   unheardPayments: 12,
   outgoingEvents: 20,
 };
@@ -36,6 +39,7 @@ const full: Scale = {
   databaseKills: 10,
   histories: 200,
   stepsPerHistory: 50,
+  orders: 24,
   unheardPayments: 300,
   outgoingEvents: 1_000,
 };

@@ -39,6 +39,8 @@ const WAVE_SIZE = 100;
 const MAX_TRIES = 3;
 /** Rounds of one wave. More than the tries, since a round ends early when the host stops answering. */
 const MAX_ROUNDS = 8;
+/** After so many rounds that ended so, and brought nothing, the rest waits for another day. */
+const MAX_STOPS = 3;
 /** So many failures one after another are not about single changes. */
 const MAX_FAILURES_IN_A_ROW = 5;
 /** Configurations are only read, and reading beside each other is safe. */
@@ -59,6 +61,7 @@ export class Batch {
   #view = new HostView([]);
   #protocol: WgEasyProtocol | undefined;
   #wasSent = false;
+  #stops = 0;
 
   constructor(changes: readonly PeerChange[], context: BatchContext) {
     this.#context = context;
@@ -84,9 +87,10 @@ export class Batch {
     for (let round = 0; round < MAX_ROUNDS && wave.some(mayTry); round += 1) {
       const open = wave.filter(mayTry);
       await this.#confirmAbsence(open);
-      await this.#changeAll(open);
+      const stopped = await this.#changeAll(open);
       await this.#readBack();
       this.#settle(wave, { isFinal: false });
+      this.#countStop(stopped, open);
     }
     // No more tries: what the list says is as good as it gets.
     this.#settle(wave, { isFinal: true });
@@ -128,7 +132,14 @@ export class Batch {
     }
   }
 
-  async #changeAll(tasks: readonly Task[]): Promise<void> {
+  /** Lists that are answered and changes that are not: there is no point in trying them all. */
+  #countStop(stopped: DriverError | undefined, tried: readonly Task[]): void {
+    this.#stops = stopped === undefined || tried.some(({ isDone }) => isDone) ? 0 : this.#stops + 1;
+    if (stopped !== undefined && this.#stops >= MAX_STOPS) throw stopped;
+  }
+
+  /** Answers what the host stopped answering with, if it did. */
+  async #changeAll(tasks: readonly Task[]): Promise<DriverError | undefined> {
     let failuresInARow = 0;
     for (const task of tasks) {
       task.tries += 1;
@@ -140,9 +151,11 @@ export class Batch {
         if (!(error instanceof DriverError)) throw error;
         task.error = error;
         failuresInARow += 1;
-        if (STOPPING.has(error.code) || failuresInARow >= MAX_FAILURES_IN_A_ROW) return;
+        if (STOPPING.has(error.code)) return error;
+        if (failuresInARow >= MAX_FAILURES_IN_A_ROW) return undefined;
       }
     }
+    return undefined;
   }
 
   #change(task: Task): Promise<void> {

@@ -101,6 +101,8 @@ export class HttpClient implements AsyncDisposable {
 
   async #read({ what }: HttpRequest, answer: Dispatcher.ResponseData): Promise<HttpAnswer> {
     const { statusCode: status, headers, body } = answer;
+    // Destroying a body is an error to it, and one that nobody listens to ends the process.
+    body.on('error', () => {});
     const problem = headerProblem(status, headers, this.#options.maxBytes);
     if (problem !== undefined) {
       body.destroy();

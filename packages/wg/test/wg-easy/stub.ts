@@ -56,6 +56,14 @@ export type WgEasyFault =
   | 'proto'
   | 'restart';
 
+export interface WgEasyChaos {
+  /** 0 … 1 */
+  readonly reads: number;
+  /** 0 … 1 */
+  readonly changes: number;
+  readonly faults: readonly WgEasyFault[];
+}
+
 export interface RecordedRequest {
   readonly method: string;
   readonly path: string;
@@ -97,7 +105,7 @@ export class WgEasyStub implements AsyncDisposable {
   readonly #state: StubState;
   readonly #server: Server;
   readonly #next: { readonly fault: WgEasyFault; readonly only: (request: StubRequest) => boolean }[] = [];
-  #chaos: (() => WgEasyFault | null) | null = null;
+  #chaos: ((kind: 'reads' | 'changes') => WgEasyFault | null) | null = null;
   #version: 14 | 15;
   #api: StubApi;
   #port = 0;
@@ -184,11 +192,17 @@ export class WgEasyStub implements AsyncDisposable {
     for (let n = 0; n < times; n += 1) this.#next.push({ fault, only });
   }
 
-  /** From now on this share of requests fails, each in one of these ways. A share of 0 ends it. */
-  chaos(share: number, faults: readonly WgEasyFault[]): void {
+  /** From now on these shares of reads and of changes fail, each in the next of these ways. null ends it. */
+  chaos(plan: WgEasyChaos | null): void {
     const random = mulberry32(this.#options.seed ?? 1);
+    const next = { reads: 0, changes: 0 };
     this.#chaos =
-      share === 0 ? null : () => (random() < share ? (faults[Math.floor(random() * faults.length)] ?? null) : null);
+      plan &&
+      ((kind) => {
+        if (random() >= plan[kind]) return null;
+        next[kind] += 1;
+        return plan.faults[next[kind] % plan.faults.length] ?? null;
+      });
   }
 
   /** The process is started again, maybe as the other version on the same data. */
@@ -268,7 +282,7 @@ export class WgEasyStub implements AsyncDisposable {
   #faultFor(request: StubRequest): WgEasyFault | null {
     const at = this.#next.findIndex(({ only }) => only(request));
     if (at >= 0) return this.#next.splice(at, 1)[0]?.fault ?? null;
-    return this.fault ?? this.#chaos?.() ?? null;
+    return this.fault ?? this.#chaos?.(isMutating(request) ? 'changes' : 'reads') ?? null;
   }
 
   /** One change. Others under way at the same time make a mess of the sync, as measured on the real ones. */
@@ -278,7 +292,7 @@ export class WgEasyStub implements AsyncDisposable {
     if (this.#mutations > 1) this.#overlaps = true;
     try {
       // Long enough for others to begin.
-      await delay(0);
+      await delay(this.latencyMs > 0 ? 0 : 1);
       return this.#commit(kind, work);
     } finally {
       this.#mutations -= 1;

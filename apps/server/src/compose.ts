@@ -25,6 +25,7 @@ import { DriverPool, openDriver } from './jobs/drivers.ts';
 import { ExpiryNotices } from './jobs/expiry-notices.ts';
 import { Housekeeping } from './jobs/housekeeping.ts';
 import { OutboxLoops } from './jobs/outbox.ts';
+import { PaymentPollLoop } from './jobs/poll-payments.ts';
 import { ReconcileLoops } from './jobs/reconcile.ts';
 import { ParkedEventsLoop } from './jobs/settle-parked.ts';
 import { createLogger, type Logger } from './obs/log.ts';
@@ -50,6 +51,7 @@ export interface Server extends AsyncDisposable {
   readonly http: FastifyInstance;
   readonly reconciler: ReconcileLoops;
   readonly parkedEvents: ParkedEventsLoop;
+  readonly paymentPolls: PaymentPollLoop;
   readonly outbox: OutboxLoops;
   readonly expiryNotices: ExpiryNotices;
   /** Starts the background jobs and listens; answers the address. */
@@ -73,12 +75,13 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
   const drivers = cleanup.use(new DriverPool(overrides.openDriver ?? openDriver));
   const sender = cleanup.use(new WebhookSender(new OutboundGuard(config.outboundAllow)));
   const background = makeBackground({ ...core, installId }, { drivers, sender });
-  const { reconciler, parkedEvents, outbox } = background;
+  const { reconciler, parkedEvents, paymentPolls, outbox } = background;
   const services: Services = {
     ...core,
     installId,
     reconciler,
     parkedEvents,
+    paymentPolls,
     outbox,
     healthChecks: background.healthChecks,
   };
@@ -92,6 +95,7 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
     http,
     reconciler,
     parkedEvents,
+    paymentPolls,
     outbox,
     expiryNotices: background.expiryNotices,
     start: async () => {
@@ -164,7 +168,6 @@ function makeCore(config: Config, { store, log, metrics, overrides }: CoreInput)
     rateLimiter: new RateLimiter(config.rateLimits),
     providers: makeProviders(config),
     outbox: { wake: () => {} },
-    paymentPolls: { wake: () => {} },
     version: serverPackage.version,
   };
 }
@@ -192,12 +195,18 @@ function makeBackground(
     instanceId,
     driverFor: (row) => drivers.driverFor(row),
   });
-  const parkedEvents = new ParkedEventsLoop({ ...core, reconciler });
+  const paymentPolls: PaymentPollLoop = new PaymentPollLoop({
+    ...core,
+    reconciler,
+    parkedEvents: { wake: () => parkedEvents.wake() },
+  });
+  const parkedEvents: ParkedEventsLoop = new ParkedEventsLoop({ ...core, reconciler, paymentPolls });
   const housekeeping = new Housekeeping(core);
   const expiryNotices = new ExpiryNotices(core);
   return {
     reconciler,
     parkedEvents,
+    paymentPolls,
     outbox,
     expiryNotices,
     healthChecks: new Map([
@@ -207,12 +216,13 @@ function makeBackground(
     start: async () => {
       await reconciler.start();
       parkedEvents.wake();
+      paymentPolls.wake();
       housekeeping.wake();
       expiryNotices.wake();
       await outbox.start();
     },
     [Symbol.asyncDispose]: async () => {
-      const jobs = [reconciler, parkedEvents, housekeeping, expiryNotices, outbox];
+      const jobs = [reconciler, parkedEvents, paymentPolls, housekeeping, expiryNotices, outbox];
       await Promise.all(jobs.map((job) => job[Symbol.asyncDispose]()));
     },
   };

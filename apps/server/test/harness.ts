@@ -176,7 +176,12 @@ function makeApp({ server, url, clock, logs, stack }: Parts): App {
       });
     },
     settled: async () => {
-      await Promise.all([server.reconciler.idle(), server.parkedEvents.idle(), server.outbox.idle()]);
+      await Promise.all([
+        server.reconciler.idle(),
+        server.parkedEvents.idle(),
+        server.paymentPolls.idle(),
+        server.outbox.idle(),
+      ]);
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };

@@ -7,6 +7,7 @@ export const IDEMPOTENT_PROCEDURES: readonly string[] = [
   'auth.assignTariff',
   'auth.subscribe',
   'payment.create',
+  'payment.refund',
   'peer.create',
   'peer.createSelf',
   'peer.rotate',

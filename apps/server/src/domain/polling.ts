@@ -1,7 +1,7 @@
 import { addSeconds, DAY_SECONDS, type Instant, secondsBetween } from './instant.ts';
-import { isPaid, type PaymentStatus } from './payment.ts';
+import type { PaymentStatus } from './payment.ts';
 
-/** Money that came is asked about for this long: refunds and disputes are made at the provider too. */
+/** Money that came is asked about once a day for this long: refunds and disputes are made at the provider too. */
 const WATCH_PAID_SECONDS = 30 * DAY_SECONDS;
 
 const RETRY_SECONDS = 10;
@@ -17,6 +17,8 @@ export interface Schedule {
   readonly now: string;
   /** Ages at which a payment is read again; the last repeats. */
   readonly pollSeconds: readonly number[];
+  /** The provider has said how the payment ended. */
+  readonly isFinal?: boolean;
 }
 
 /** When a payment made now is asked about first, if nothing is heard of it. */
@@ -25,9 +27,10 @@ export function firstPollAt(createdAt: string, pollSeconds: readonly number[]): 
 }
 
 /** When a payment is read from its provider again; null when there is nothing more to learn. */
-export function nextPollAt(payment: PolledPayment, { now, pollSeconds }: Schedule): Instant | null {
+export function nextPollAt(payment: PolledPayment, schedule: Schedule): Instant | null {
+  const { now, isFinal = false } = schedule;
   if (payment.status === 'refunded') return null;
-  if (payment.status === 'pending' || payment.status === 'failed') return nextByAge(payment, { now, pollSeconds });
+  if (payment.status === 'pending' || payment.status === 'failed') return isFinal ? null : nextByAge(payment, schedule);
   const since = payment.completed_at ?? payment.created_at;
   return secondsBetween(since, now) < WATCH_PAID_SECONDS ? addSeconds(now, DAY_SECONDS) : null;
 }
@@ -40,10 +43,4 @@ function nextByAge({ created_at }: PolledPayment, { now, pollSeconds }: Schedule
 /** When to try again after `attempts` (1, 2, …) attempts that brought nothing: 10 s, 20 s, … an hour. */
 export function retryAt(now: string, attempts: number): Instant {
   return addSeconds(now, Math.min(MAX_RETRY_SECONDS, RETRY_SECONDS * 2 ** Math.min(Math.max(0, attempts - 1), 12)));
-}
-
-/** Whether the provider has nothing to say that is not known, unless it hinted at something. */
-export function isQuiet(payment: PolledPayment, now: string): boolean {
-  const isFresh = payment.completed_at !== null && secondsBetween(payment.completed_at, now) < DAY_SECONDS;
-  return isPaid(payment.status) && isFresh;
 }

@@ -107,7 +107,7 @@ export interface FetchedEvent extends VerifiedEvent {
 
 export interface FetchedPayment {
   readonly events: readonly FetchedEvent[];
-  /** True when the provider will never say more about it: no further asking. */
+  /** True when the provider has said how the payment itself ended. What came in is still asked about for refunds. */
   readonly isFinal: boolean;
 }
 

@@ -116,6 +116,11 @@ export const inputs: Readonly<Record<string, MakeInput>> = {
     action: 'accept',
     note: 'paid in cash',
   }),
+  'payment.refund': async ({ world, owner }) => ({
+    payment_id: await world.paidPayment(owner.id),
+    reason: 'the customer changed his mind',
+    external: true,
+  }),
   'payment.events': nothing,
   'payment.attachEvent': async ({ world, owner }) => {
     const payment_id = await world.payment(owner.id);

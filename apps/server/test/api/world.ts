@@ -93,6 +93,12 @@ export class World {
     return (await ok(this.#asBoss<{ id: number }>('POST', '/payments/create', body))).id;
   }
 
+  async paidPayment(userId: number): Promise<number> {
+    const id = await this.payment(userId, 'manual');
+    await ok(this.#asBoss('POST', `/payments/${id}/resolve`, { action: 'accept' }));
+    return id;
+  }
+
   /** An event that waits for its payment. */
   async parkedEvent(): Promise<number> {
     const charge = randomBytes(8).toString('hex');

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { hastenLookedAt } from '../../ops/hasten-poll.ts';
 import { id } from '../fields.ts';
 import { accountProcedure } from '../trpc.ts';
 import { getVisiblePayment } from './find-visible.ts';
@@ -20,5 +21,6 @@ export const getPayment = accountProcedure
   .output(paymentSchema)
   .query(async ({ ctx, input }) => {
     const payment = await getVisiblePayment(ctx.services.store, ctx.caller, input.payment_id);
+    await hastenLookedAt(ctx.services, payment);
     return paymentView(payment, ctx.services.providers);
   });

@@ -7,6 +7,7 @@ import { getPayment } from './get.ts';
 import { listPaymentsProcedure } from './list.ts';
 import { listProviders } from './providers.ts';
 import { quotePaymentProcedure } from './quote.ts';
+import { refundPaymentProcedure } from './refund.ts';
 import { resolvePaymentProcedure } from './resolve.ts';
 import { paymentStatusProcedure } from './status.ts';
 import { paymentWebhook } from './webhook.ts';
@@ -19,6 +20,7 @@ export const paymentRouter = router({
   get: getPayment,
   status: paymentStatusProcedure,
   webhook: paymentWebhook,
+  refund: refundPaymentProcedure,
   resolve: resolvePaymentProcedure,
   events: listPaymentEvents,
   attachEvent: attachEventProcedure,

@@ -1,6 +1,7 @@
 import { listPeersForUser } from '@vpn-api/db';
 import { z } from 'zod';
 import { subscriptionView } from '../../domain/subscription.ts';
+import { hastenLookedAt } from '../../ops/hasten-poll.ts';
 import { judgePeers } from '../../ops/peer-access.ts';
 import { loadChain } from '../../ops/subscription-chain.ts';
 import { id } from '../fields.ts';
@@ -31,6 +32,7 @@ export const paymentStatusProcedure = accountProcedure
   .query(async ({ ctx, input }) => {
     const { store, clock, providers } = ctx.services;
     const payment = await getVisiblePayment(store, ctx.caller, input.payment_id);
+    await hastenLookedAt(ctx.services, payment);
     const view = paymentView(payment, providers);
     if (!settled.has(payment.status)) return { ...view, subscription: null, peers: [] };
     const now = clock.now();

@@ -43,7 +43,7 @@ const MAX_ROUNDS = 8;
 const MAX_STOPS = 3;
 /** So many failures one after another are not about single changes. */
 const MAX_FAILURES_IN_A_ROW = 5;
-/** Configurations are only read, and reading beside each other is safe. */
+/** Configurations are only read: that is safe beside each other and beside changes. */
 const PARALLEL_READS = 6;
 
 const STOPPING: ReadonlySet<DriverErrorCode> = new Set(['timeout', 'unreachable', 'auth_failed']);
@@ -62,6 +62,8 @@ export class Batch {
   #protocol: WgEasyProtocol | undefined;
   #wasSent = false;
   #stops = 0;
+  #reports: Promise<void> = Promise.resolve();
+  #readsStopped: DriverError | undefined;
 
   constructor(changes: readonly PeerChange[], context: BatchContext) {
     this.#context = context;
@@ -74,8 +76,10 @@ export class Batch {
       const waves = splitWaves(this.#tasks.filter(({ result }) => result === undefined));
       if (waves.length > 0) await this.#list();
       for (const wave of waves) await this.#runWave(wave);
+      await this.#reports;
     } catch (error) {
       if (!(error instanceof DriverError)) throw error;
+      await this.#reports;
       this.#giveUp(error);
     }
     return this.#tasks.map(({ result }) => result ?? NOT_REACHED);
@@ -94,8 +98,8 @@ export class Batch {
     }
     // No more tries: what the list says is as good as it gets.
     this.#settle(wave, { isFinal: true });
-    await this.#report(wave.filter((task) => task.isDone && task.result === undefined));
-    for (const task of wave) task.result ??= failure(task);
+    for (const task of wave) if (!task.isDone) task.result = failure(task);
+    this.#report(wave);
   }
 
   async #list(): Promise<void> {
@@ -222,42 +226,40 @@ export class Batch {
     await mutation(protocol, signal);
   }
 
-  /** What the host made, for every set that came true. */
-  async #report(tasks: readonly Task[]): Promise<void> {
-    const waiting = [...tasks];
-    let stopped: DriverError | undefined;
+  /** Reads what the host made, for every set of the wave that came true, while the next wave is being made. */
+  #report(wave: readonly Task[]): void {
+    const made = wave.flatMap((task) => {
+      const client = task.isDone && task.result === undefined ? this.#keeperOf(task) : undefined;
+      return client === undefined ? [] : [{ task, client }];
+    });
+    const before = this.#reports;
+    this.#reports = this.#readReports(made).then(() => before);
+    // Whoever waits for all of them hears of it.
+    this.#reports.catch(() => {});
+  }
+
+  async #readReports(made: readonly Made[]): Promise<void> {
+    const waiting = [...made];
     const work = async () => {
-      for (let task = waiting.shift(); task !== undefined; task = waiting.shift()) {
-        const error = stopped ?? (await this.#reportOne(task));
-        if (error !== undefined) task.result = this.#unreported(task, error);
-        if (error instanceof DriverError && STOPPING.has(error.code)) stopped = error;
+      for (let one = waiting.shift(); one !== undefined; one = waiting.shift()) {
+        const error = this.#readsStopped ?? (await this.#readReport(one));
+        if (error !== undefined) one.task.result = unreported(one, error);
+        if (error instanceof DriverError && STOPPING.has(error.code)) this.#readsStopped = error;
       }
     };
     await Promise.all(Array.from({ length: PARALLEL_READS }, work));
   }
 
-  async #reportOne(task: Task): Promise<DriverError | ClientConfigError | AddressError | undefined> {
-    const client = this.#keeperOf(task);
-    if (client === undefined) return new DriverError('unknown_outcome', 'the client is gone again');
+  async #readReport({ task, client }: Made): Promise<ReportError | undefined> {
     try {
       const protocol = this.#protocol as WgEasyProtocol;
       const config = await protocol.configuration(client, this.#context.signal);
       task.result = { outcome: 'applied', reported: readReport(client, config) };
       return undefined;
     } catch (error) {
-      if (error instanceof DriverError || error instanceof ClientConfigError || error instanceof AddressError)
-        return error;
+      if (isReportError(error)) return error;
       throw error;
     }
-  }
-
-  /** Without its configuration a client is of use only to somebody who has it already. */
-  #unreported(task: Task, error: DriverError | ClientConfigError | AddressError): ChangeResult {
-    if (task.change.publicKey !== null && this.#keeperOf(task)?.publicKey === task.change.publicKey) {
-      return { outcome: 'applied' };
-    }
-    if (error instanceof DriverError) return { outcome: 'unknown', message: error.message };
-    return { outcome: 'failed', message: `the configuration that wg-easy writes cannot be used: ${error.message}` };
   }
 
   #keeperOf({ change }: Task): RemoteClient | undefined {
@@ -285,6 +287,24 @@ function newTask(change: PeerChange): Task {
     const message = error instanceof Error ? error.message : 'bad change';
     return { ...task, change, result: { outcome: 'failed', message } };
   }
+}
+
+interface Made {
+  readonly task: Task;
+  readonly client: RemoteClient;
+}
+
+type ReportError = DriverError | ClientConfigError | AddressError;
+
+function isReportError(error: unknown): error is ReportError {
+  return error instanceof DriverError || error instanceof ClientConfigError || error instanceof AddressError;
+}
+
+/** Without its configuration a client is of use only to somebody who has it already. */
+function unreported({ task, client }: Made, error: ReportError): ChangeResult {
+  if (task.change.publicKey === client.publicKey) return { outcome: 'applied' };
+  if (error instanceof DriverError) return { outcome: 'unknown', message: error.message };
+  return { outcome: 'failed', message: `the configuration that wg-easy writes cannot be used: ${error.message}` };
 }
 
 function mayTry({ isDone, tries, error }: Task): boolean {

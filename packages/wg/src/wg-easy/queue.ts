@@ -13,7 +13,7 @@ export class Queue {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#last = before.then(() => promise);
     try {
-      await Promise.race([before, aborted(signal)]);
+      await firstOf(before, signal);
       throwIfAborted(signal);
       return await task();
     } finally {
@@ -22,9 +22,11 @@ export class Queue {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
+async function firstOf(turn: Promise<unknown>, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
+  signal.addEventListener('abort', onAbort);
   if (signal.aborted) resolve();
-  else signal.addEventListener('abort', () => resolve(), { once: true });
-  return promise;
+  await Promise.race([turn, promise]);
+  signal.removeEventListener('abort', onAbort);
 }

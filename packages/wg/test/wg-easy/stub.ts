@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type { PublicKey } from '../../src/keys.ts';
 import type { Mutator, StubAnswer, StubApi, StubRequest } from './stub-api.ts';
 import { type StubClient, type StubPeer, StubState } from './stub-state.ts';
@@ -292,7 +292,7 @@ export class WgEasyStub implements AsyncDisposable {
     if (this.#mutations > 1) this.#overlaps = true;
     try {
       // Long enough for others to begin.
-      await delay(this.latencyMs > 0 ? 0 : 1);
+      await (this.latencyMs > 0 ? setImmediate() : delay(1));
       return this.#commit(kind, work);
     } finally {
       this.#mutations -= 1;
@@ -302,7 +302,7 @@ export class WgEasyStub implements AsyncDisposable {
 
   #commit(kind: string, work: () => void): { ok: boolean; overlapped: boolean } {
     const overlapped = this.#overlaps;
-    const before = new Map(this.#state.peers);
+    const before = new Map(overlapped ? this.#state.peers : []);
     work();
     try {
       this.#state.sync();

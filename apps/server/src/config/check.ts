@@ -63,6 +63,9 @@ const needs: readonly (readonly [VariableName, VariableName])[] = [
   ['YOOKASSA_API_URL', 'YOOKASSA_SHOP_ID'],
   ['YOOKASSA_WEBHOOK_IPS', 'YOOKASSA_SHOP_ID'],
   ['CRYPTO_PAY_API_URL', 'CRYPTO_PAY_TOKEN'],
+  ['TELEGRAM_BOT_TOKEN', 'TELEGRAM_WEBHOOK_SECRET'],
+  ['TELEGRAM_WEBHOOK_SECRET', 'TELEGRAM_BOT_TOKEN'],
+  ['TELEGRAM_API_URL', 'TELEGRAM_BOT_TOKEN'],
   // The pages of these two send the customer back somewhere, and refuse a payment without that address.
   ['STRIPE_SECRET_KEY', 'PUBLIC_URL'],
   ['YOOKASSA_SHOP_ID', 'PUBLIC_URL'],
@@ -80,7 +83,7 @@ function checkProviders(values: Partial<Values>, unreadable: ReadonlySet<Variabl
 
 /** Keys and tokens travel with every call. A fake or a local proxy on the same machine may do without. */
 function checkProviderUrls(values: Partial<Values>, report: Report): void {
-  for (const name of ['STRIPE_API_URL', 'YOOKASSA_API_URL', 'CRYPTO_PAY_API_URL'] as const) {
+  for (const name of ['STRIPE_API_URL', 'YOOKASSA_API_URL', 'CRYPTO_PAY_API_URL', 'TELEGRAM_API_URL'] as const) {
     const url = values[name];
     if (url === undefined || /^https:|^http:\/\/(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?:[:/]|$)/.test(url)) continue;
     report(name, 'must be https in production', variables[name].example);

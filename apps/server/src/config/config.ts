@@ -75,6 +75,7 @@ export interface PaymentsConfig {
   readonly stripe: { readonly apiUrl: string } | undefined;
   readonly yookassa: YookassaConfig | undefined;
   readonly cryptoPay: { readonly apiUrl: string } | undefined;
+  readonly telegramStars: { readonly apiUrl: string } | undefined;
   /** Ages at which an unsettled payment is read again from its provider; the last repeats. */
   readonly pollSeconds: readonly number[];
 }
@@ -211,6 +212,10 @@ function buildPayments(values: Values): PaymentsConfig {
       values.CRYPTO_PAY_TOKEN === undefined
         ? undefined
         : { apiUrl: values.CRYPTO_PAY_API_URL ?? 'https://pay.crypt.bot/api' },
+    telegramStars:
+      values.TELEGRAM_BOT_TOKEN === undefined
+        ? undefined
+        : { apiUrl: values.TELEGRAM_API_URL ?? 'https://api.telegram.org' },
     pollSeconds: values.PAYMENT_POLL_SECONDS,
   };
 }
@@ -247,6 +252,10 @@ function buildSecrets(values: Values): Secrets {
         : { secretKey: values.STRIPE_SECRET_KEY, webhookSecret: present(values.STRIPE_WEBHOOK_SECRET) },
     yookassaSecretKey: values.YOOKASSA_SECRET_KEY,
     cryptoPayToken: values.CRYPTO_PAY_TOKEN,
+    telegram:
+      values.TELEGRAM_BOT_TOKEN === undefined
+        ? undefined
+        : { botToken: values.TELEGRAM_BOT_TOKEN, webhookSecret: present(values.TELEGRAM_WEBHOOK_SECRET) },
   });
 }
 

@@ -13,6 +13,7 @@ export interface SecretValues {
   readonly stripe: { readonly secretKey: string; readonly webhookSecret: string } | undefined;
   readonly yookassaSecretKey: string | undefined;
   readonly cryptoPayToken: string | undefined;
+  readonly telegram: { readonly botToken: string; readonly webhookSecret: string } | undefined;
 }
 
 const REDACTED = '[secrets]';
@@ -68,6 +69,10 @@ export class Secrets extends Redacted implements SecretValues {
 
   get cryptoPayToken(): string | undefined {
     return this.#values.cryptoPayToken;
+  }
+
+  get telegram(): SecretValues['telegram'] {
+    return this.#values.telegram;
   }
 
   /** These secrets with some replaced, for tests. */

@@ -8,7 +8,6 @@ export const unsupportedVariables: readonly VariableName[] = [
   ...(['WG_EASY_URL', 'WG_EASY_USERNAME', 'WG_EASY_PASSWORD', 'WG_API_KEY'] as const),
   ...(['WG_HOST_SSH', 'WG_HOST_SSH_KEY', 'WG_HOST_FINGERPRINT'] as const),
   ...(['WG_APPLY_SCRIPT', 'WG_REMOVE_SCRIPT', 'WG_GEN_SCRIPT'] as const),
-  ...(['TELEGRAM_BOT_TOKEN', 'TELEGRAM_WEBHOOK_SECRET', 'TELEGRAM_API_URL'] as const),
   ...(['SMTP_URL', 'MAIL_FROM'] as const),
 ];
 

@@ -157,8 +157,11 @@ export interface PaymentProvider {
   describeCheckout?(request: CheckoutRequest): Checkout;
   /** Pure: decides from the bytes alone whether a delivery is authentic and what it says. Absent: no webhook. */
   verify?(delivery: Delivery, now: Instant): Verdict;
-  /** Who vouches for a delivery: a signature or secret in it, or only the address it came from (never over tRPC then). */
-  readonly authenticatesBy?: 'signature' | 'address';
+  /**
+   * Who vouches for a delivery: a signature over it, a secret that came with it and says nothing about the body, or only
+   * the address it came from (never over tRPC then).
+   */
+  readonly authenticatesBy?: 'signature' | 'secret' | 'address';
   /** Opens the payment at the provider. A repeat with the same reference answers the same checkout. */
   createCheckout?(request: CheckoutRequest, signal: AbortSignal): Promise<CreatedCheckout>;
   /** Reads back what became of a payment. Total: a payment that the provider does not know has no events. */

@@ -4,12 +4,13 @@ import { manualProvider } from './manual.ts';
 import type { PaymentProvider } from './provider.ts';
 import { standardProvider } from './standard.ts';
 import { stripeProvider } from './stripe.ts';
+import { telegramStarsProvider } from './telegram-stars.ts';
 import { yookassaProvider } from './yookassa.ts';
 
 /** The providers that the configuration names; `manual` needs nothing and is always there. */
 export function makeProviders(config: Config): ReadonlyMap<string, PaymentProvider> {
   const standard = [...config.payments.standardSenders].map(([name, secrets]) => standardProvider(name, secrets));
-  const built = [makeStripe(config), makeYookassa(config), makeCryptoPay(config)];
+  const built = [makeStripe(config), makeYookassa(config), makeCryptoPay(config), makeTelegramStars(config)];
   const providers = [...standard, ...built.filter((provider) => provider !== undefined), manualProvider];
   return new Map(providers.map((provider) => [provider.name, provider]));
 }
@@ -30,4 +31,9 @@ function makeYookassa({ payments, secrets, publicUrl }: Config): PaymentProvider
 function makeCryptoPay({ payments, secrets }: Config): PaymentProvider | undefined {
   if (payments.cryptoPay === undefined || secrets.cryptoPayToken === undefined) return undefined;
   return cryptoPayProvider({ ...payments.cryptoPay, token: secrets.cryptoPayToken });
+}
+
+function makeTelegramStars({ payments, secrets }: Config): PaymentProvider | undefined {
+  if (payments.telegramStars === undefined || secrets.telegram === undefined) return undefined;
+  return telegramStarsProvider({ ...payments.telegramStars, ...secrets.telegram });
 }

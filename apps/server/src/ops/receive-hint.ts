@@ -36,6 +36,8 @@ export async function receiveHint(deps: Deps, received: ReceivedHint): Promise<'
     const isOver = !isNew && row.outcome !== 'parked' && (payment === undefined || !isUnsettled(payment));
     if (isOver) return 'duplicate';
     if (payment !== undefined) await followHint(deps, tx, { hint: row, paymentId: payment.id });
+    // Its provider may know which payment it means.
+    else tx.onCommit(() => deps.paymentPolls.wake());
     return 'parked';
   });
 }

@@ -63,15 +63,18 @@ describe.each(engines)('asking providers on %s', (engine) => {
     expect(await periodsOf(shop)).toEqual(['running']);
   });
 
-  it.each(CALLED_PROVIDERS)('says within seconds what %s knows when the customer looks', async (side, name, currency) => {
-    await using shop = await startShop(engine);
-    const payment = await createPayment(shop, name, currency);
-    shop[side].pay(payment.reference);
-    await pass(shop, 30);
-    await shop.app.rest('GET', `/payments/status/${payment.id}`, { token: shop.token });
-    await pass(shop, 2);
-    expect(await statusOf(shop, payment)).toBe('completed');
-  });
+  it.each(CALLED_PROVIDERS)(
+    'says within seconds what %s knows when the customer looks',
+    async (side, name, currency) => {
+      await using shop = await startShop(engine);
+      const payment = await createPayment(shop, name, currency);
+      shop[side].pay(payment.reference);
+      await pass(shop, 30);
+      await shop.app.rest('GET', `/payments/status/${payment.id}`, { token: shop.token });
+      await pass(shop, 2);
+      expect(await statusOf(shop, payment)).toBe('completed');
+    },
+  );
 
   it('grants what a notice announced only after reading it back', async () => {
     await using shop = await startShop(engine, behindProxy);

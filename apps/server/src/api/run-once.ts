@@ -2,6 +2,7 @@ import {
   claimIdempotencyKey,
   completeIdempotencyKey,
   findIdempotencyKey,
+  type IdempotencyClaim,
   type Queryable,
   releaseIdempotencyKey,
   takeOverIdempotencyKey,
@@ -12,7 +13,7 @@ import { addSeconds } from '../domain/instant.ts';
 import { type Actor, actorName } from './actor.ts';
 import type { Context } from './context.ts';
 
-/** A call that runs longer than this is taken for dead and may be run again. */
+/** A call that runs longer than this is taken for dead and may be run again; should it live after all, it has no effect. */
 const LEASE_SECONDS = 60;
 const KEEP_SECONDS = 86_400;
 
@@ -46,16 +47,20 @@ export async function runOnce<T, Stored = T>(
   if (call.ctx.request.callCount > 1) throw invalidField('Idempotency-Key', 'is not allowed on a batch');
   if (!/^[\x20-\x7e]{1,255}$/.test(key)) throw invalidField('Idempotency-Key', 'must be 1 to 255 printable characters');
   const claim = await claimOrReplay(call, key);
-  if (!('answer' in claim)) return runClaimed(call.ctx, claim.rowId, run);
+  if (!('answer' in claim)) return runClaimed(call.ctx, claim, run);
   return rebuild === undefined ? (claim.answer as T) : rebuild(claim.answer as Stored);
 }
 
-async function runClaimed<T>(ctx: Context, rowId: number, run: (saveAnswer: SaveAnswer) => Promise<T>): Promise<T> {
+async function runClaimed<T>(
+  ctx: Context,
+  claim: IdempotencyClaim,
+  run: (saveAnswer: SaveAnswer) => Promise<T>,
+): Promise<T> {
   const { store, secretBox } = ctx.services;
   let saved = false;
   const save: SaveAnswer = async (q, answer) => {
-    const sealed = secretBox.seal({ column: 'idempotency_keys.answer', rowId }, JSON.stringify(answer));
-    await completeIdempotencyKey(q, rowId, sealed);
+    const sealed = secretBox.seal({ column: 'idempotency_keys.answer', rowId: claim.id }, JSON.stringify(answer));
+    if (!(await completeIdempotencyKey(q, claim, sealed))) throw inProgress();
     saved = true;
   };
   try {
@@ -64,12 +69,12 @@ async function runClaimed<T>(ctx: Context, rowId: number, run: (saveAnswer: Save
     return answer;
   } catch (error) {
     // An answer that was committed with its effect stays; a rolled-back one is still `running` and is let go.
-    await releaseIdempotencyKey(store, rowId).catch(() => undefined);
+    await releaseIdempotencyKey(store, claim).catch(() => undefined);
     throw error;
   }
 }
 
-async function claimOrReplay(call: Call, key: string): Promise<{ rowId: number } | { answer: unknown }> {
+async function claimOrReplay(call: Call, key: string): Promise<IdempotencyClaim | { answer: unknown }> {
   const { store, clock } = call.ctx.services;
   const now = clock.now();
   const id = { actor: actorName(call.ctx.caller), procedure: call.path, key };
@@ -82,14 +87,18 @@ async function claimOrReplay(call: Call, key: string): Promise<{ rowId: number }
     created_at: now,
     expires_at: addSeconds(now, KEEP_SECONDS),
   });
-  if (claimed !== undefined) return { rowId: claimed.id };
+  if (claimed !== undefined) return { id: claimed.id, lease_until: leaseUntil };
   const row = await findIdempotencyKey(store, id);
-  if (row === undefined) throw new DomainError('idempotency_in_progress', { retryAfterSeconds: 1 });
+  if (row === undefined) throw inProgress();
   if (row.request_hash !== requestHash) throw new DomainError('idempotency_key_reused');
   if (row.answer !== null) return { answer: replay(call.ctx, row.id, row.answer) };
   const taken = await takeOverIdempotencyKey(store, row.id, { now, leaseUntil });
-  if (!taken) throw new DomainError('idempotency_in_progress', { retryAfterSeconds: 1 });
-  return { rowId: row.id };
+  if (!taken) throw inProgress();
+  return { id: row.id, lease_until: leaseUntil };
+}
+
+function inProgress(): DomainError {
+  return new DomainError('idempotency_in_progress', { retryAfterSeconds: 1 });
 }
 
 function replay(ctx: Context, rowId: number, sealed: string): unknown {

@@ -24,7 +24,7 @@ import { ServerProcess, secrets, temporaryFolder } from '../e2e/server-process.t
 import { signStandard } from '../harness.ts';
 import { type RemoteHost, startRemoteHost } from './remote-host.ts';
 
-const MAIN = fileURLToPath(new URL('./faulty-main.ts', import.meta.url));
+export const MAIN = fileURLToPath(new URL('./faulty-main.ts', import.meta.url));
 const AMOUNT_MINOR = 500;
 
 /** One customer with a device, who has a payment open. */

@@ -11,7 +11,12 @@ export const crashPoints = [
 
 export type CrashPoint = (typeof crashPoints)[number];
 
+/** Around the commit of an effect together with the answer to an Idempotency-Key. */
+export const answerPoints = ['before_answer', 'after_answer'] as const;
+
+export type AnswerPoint = (typeof answerPoints)[number];
+
 /** For the environment of `faulty-main.ts`: die when the point is reached for the n-th time. */
-export function faultAt(point: CrashPoint, n: number): { readonly FAULT: string } {
+export function faultAt(point: CrashPoint | AnswerPoint, n: number): { readonly FAULT: string } {
   return { FAULT: `${point}:${n}` };
 }

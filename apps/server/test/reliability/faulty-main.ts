@@ -1,10 +1,10 @@
 import { type Queryable, Store, type Tx } from '@vpn-api/db';
 import type { WgDriver } from '@vpn-api/wg';
-import type { KyselyPlugin, RootOperationNode } from 'kysely';
+import type { KyselyPlugin, RootOperationNode, TableNode } from 'kysely';
 import { banner } from '../../src/banner.ts';
 import { compose } from '../../src/compose.ts';
 import { loadConfig } from '../../src/config/config.ts';
-import type { CrashPoint } from './faults.ts';
+import type { AnswerPoint, CrashPoint } from './faults.ts';
 import { remoteDriver } from './remote-host.ts';
 
 /**
@@ -14,7 +14,7 @@ import { remoteDriver } from './remote-host.ts';
 const [faultPoint, faultCount] = (process.env.FAULT ?? ':').split(':');
 let hits = 0;
 
-function pass(point: CrashPoint): void {
+function pass(point: CrashPoint | AnswerPoint): void {
   if (point !== faultPoint) return;
   hits += 1;
   if (hits === Number(faultCount)) process.kill(process.pid, 'SIGKILL');
@@ -43,16 +43,18 @@ class Watcher implements KyselyPlugin {
 
 function describe(node: RootOperationNode): string {
   if (node.kind === 'InsertQueryNode') return `insert ${node.into?.table.identifier.name}`;
+  if (node.kind === 'UpdateQueryNode' && node.table?.kind === 'TableNode') {
+    return `update ${(node.table as TableNode).table.identifier.name}`;
+  }
   if (node.kind !== 'SelectQueryNode') return node.kind;
   const [from] = node.from?.froms ?? [];
-  return from?.kind === 'TableNode' && 'table' in from
-    ? `select ${(from as unknown as { table: { identifier: { name: string } } }).table.identifier.name}`
-    : node.kind;
+  return from?.kind === 'TableNode' ? `select ${(from as TableNode).table.identifier.name}` : node.kind;
 }
 
 const transaction = Store.prototype.transaction;
 Store.prototype.transaction = async function <T>(this: Store, work: (tx: Tx) => Promise<T>): Promise<T> {
   let isSettlement = false;
+  let isAnswer = false;
   const result = await transaction.call(this, async (tx) => {
     const watcher = new Watcher();
     const watched: Tx = {
@@ -65,10 +67,13 @@ Store.prototype.transaction = async function <T>(this: Store, work: (tx: Tx) => 
     };
     const answer = await work(watched);
     isSettlement = watcher.seen.has('insert payment_events');
+    isAnswer = watcher.seen.has('update idempotency_keys');
     if (isSettlement) pass('before_commit');
+    if (isAnswer) pass('before_answer');
     return answer;
   });
   if (isSettlement) pass('after_commit');
+  if (isAnswer) pass('after_answer');
   return result as T;
 };
 

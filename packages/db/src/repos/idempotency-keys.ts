@@ -38,14 +38,36 @@ export function findIdempotencyKey(q: Queryable, name: IdempotencyKeyName): Prom
     .executeTakeFirst();
 }
 
-/** Stores the answer, in the transaction of the effect that it reports. */
-export async function completeIdempotencyKey(q: Queryable, id: number, sealedAnswer: string): Promise<void> {
-  await q.kysely.updateTable('idempotency_keys').set({ answer: sealedAnswer }).where('id', '=', id).execute();
+/** A call's right to run. It is lost to whoever takes over once the lease has run out, and that one's lease is another. */
+export type IdempotencyClaim = Pick<IdempotencyKeyRow, 'id' | 'lease_until'>;
+
+/**
+ * Stores the answer, in the transaction of the effect that it reports. False when another call took over meanwhile: the
+ * effect must then not happen.
+ */
+export async function completeIdempotencyKey(
+  q: Queryable,
+  claim: IdempotencyClaim,
+  sealedAnswer: string,
+): Promise<boolean> {
+  const { numUpdatedRows } = await q.kysely
+    .updateTable('idempotency_keys')
+    .set({ answer: sealedAnswer })
+    .where('id', '=', claim.id)
+    .where('lease_until', '=', claim.lease_until)
+    .where('answer', 'is', null)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
 }
 
-/** After a call that had no effect: its repeat may run. A stored answer stays. */
-export async function releaseIdempotencyKey(q: Queryable, id: number): Promise<void> {
-  await q.kysely.deleteFrom('idempotency_keys').where('id', '=', id).where('answer', 'is', null).execute();
+/** After a call that had no effect: its repeat may run. A stored answer stays, and so does the claim of another call. */
+export async function releaseIdempotencyKey(q: Queryable, claim: IdempotencyClaim): Promise<void> {
+  await q.kysely
+    .deleteFrom('idempotency_keys')
+    .where('id', '=', claim.id)
+    .where('lease_until', '=', claim.lease_until)
+    .where('answer', 'is', null)
+    .execute();
 }
 
 /** Takes over from a call that died: its lease has run out and it left no answer. Of two repeats at once, one wins. */

@@ -17,6 +17,7 @@ import {
   getInstallId,
   getSetting,
   hasSessionFrom,
+  type IdempotencyKeyRow,
   insertApiKey,
   insertAudit,
   insertSession,
@@ -230,6 +231,11 @@ describe.each(engines)('idempotency keys on %s', (engine) => {
       expires_at: at(seconds + 1000),
     });
 
+  function granted(row: IdempotencyKeyRow | undefined): IdempotencyKeyRow {
+    if (row === undefined) throw new Error('the key was not free');
+    return row;
+  }
+
   test('one of many calls at once gets to run', async () => {
     await using store = await openTestStore(engine);
     const claims = await Promise.all(Array.from({ length: 6 }, () => claim(store, 0)));
@@ -238,30 +244,36 @@ describe.each(engines)('idempotency keys on %s', (engine) => {
 
   test('a stored answer survives a release, a claim without one does not', async () => {
     await using store = await openTestStore(engine);
-    const first = await claim(store, 0);
-    await releaseIdempotencyKey(store, first?.id ?? 0);
+    const first = granted(await claim(store, 0));
+    await releaseIdempotencyKey(store, first);
     expect(await findIdempotencyKey(store, name)).toBeUndefined();
-    const second = await claim(store, 1);
-    await completeIdempotencyKey(store, second?.id ?? 0, 'sealed');
-    await releaseIdempotencyKey(store, second?.id ?? 0);
+    const second = granted(await claim(store, 1));
+    expect(await completeIdempotencyKey(store, second, 'sealed')).toBe(true);
+    await releaseIdempotencyKey(store, second);
     expect(await findIdempotencyKey(store, name)).toMatchObject({ answer: 'sealed', request_hash: 'h' });
   });
 
   test('a call that died is taken over by one repeat after its lease, a finished one never', async () => {
     await using store = await openTestStore(engine);
-    const id = (await claim(store, 0))?.id ?? 0;
+    const first = granted(await claim(store, 0));
+    const { id } = first;
     const takeOver = (seconds: number) =>
       takeOverIdempotencyKey(store, id, { now: at(seconds), leaseUntil: at(seconds + 60) });
     expect(await takeOver(59)).toBe(false);
     expect((await Promise.all([takeOver(60), takeOver(60)])).sort()).toEqual([false, true]);
-    await completeIdempotencyKey(store, id, 'sealed');
+    const second = { id, lease_until: at(120) };
+    // Slow, not dead: its effect must not happen beside that of the other.
+    expect(await completeIdempotencyKey(store, first, 'late')).toBe(false);
+    await releaseIdempotencyKey(store, first);
+    expect(await completeIdempotencyKey(store, second, 'sealed')).toBe(true);
+    expect(await completeIdempotencyKey(store, second, 'again')).toBe(false);
+    expect(await findIdempotencyKey(store, name)).toMatchObject({ answer: 'sealed' });
     expect(await takeOver(500)).toBe(false);
   });
 
   test('an expired key is new again, purged or not', async () => {
     await using store = await openTestStore(engine);
-    const id = (await claim(store, 0))?.id ?? 0;
-    await completeIdempotencyKey(store, id, 'sealed');
+    await completeIdempotencyKey(store, granted(await claim(store, 0)), 'sealed');
     expect(await claim(store, 999)).toBeUndefined();
     expect(await claim(store, 1000, 'other')).toMatchObject({ answer: null, request_hash: 'other' });
     expect(await purgeIdempotencyKeys(store, at(1999))).toBe(0);

@@ -1,15 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { epochMs } from '../../src/domain/instant.ts';
-import type { Remote } from '../../src/pay/conformance.ts';
+import type { Fault, Remote } from '../../src/pay/conformance.ts';
 import type { Delivery } from '../../src/pay/provider.ts';
 import { type App, START, signStandard } from '../harness.ts';
 import { startCryptoPay } from '../pay/fakes/crypto-pay.ts';
 import { startStripe } from '../pay/fakes/stripe.ts';
+import { startTelegram } from '../pay/fakes/telegram.ts';
 import { startYookassa } from '../pay/fakes/yookassa.ts';
 
 /** One paid order, and how its provider tells of it. */
 export interface Sale {
   readonly userId: number;
+  readonly paymentId: number;
   /** Sends the n-th notice of this payment; the same `n` is the same notice. Answers the HTTP status. */
   deliver(n: number): Promise<number>;
 }
@@ -20,6 +22,8 @@ export interface Source extends AsyncDisposable {
   readonly env: Readonly<Record<string, string>>;
   /** A customer orders and pays there. */
   sell(app: App): Promise<Sale>;
+  /** What the next question to it runs into. Absent where nothing is ever asked. */
+  fail?(fault: Fault): void;
 }
 
 export interface NamedSource {
@@ -68,6 +72,7 @@ const standard: NamedSource = {
       const seconds = Math.floor(epochMs(app.services.clock.now()) / 1000);
       return {
         userId,
+        paymentId: payment.id,
         deliver: (n) =>
           post(app, 'standard', { body, headers: signStandard(body, { seconds, id: `${reference}_${n}` }) }),
       };
@@ -83,7 +88,7 @@ interface RemoteSource {
   /** What proxies would add. */
   readonly headers?: Readonly<Record<string, string>>;
   open(): Promise<{
-    readonly remote: Pick<Remote, 'pay'> & AsyncDisposable;
+    readonly remote: Pick<Remote, 'pay' | 'fail'> & AsyncDisposable;
     readonly env: Readonly<Record<string, string>>;
     /** The n-th notice of what the first one tells. */
     again(first: Delivery, n: number): Delivery;
@@ -102,8 +107,10 @@ function remoteSource({ name, currency, price, headers = {}, open }: RemoteSourc
           const { userId, payment } = await order(app, name, currency, price);
           const [first] = remote.pay(payment.reference);
           if (first === undefined) throw new Error(`${name} tells nothing`);
-          return { userId, deliver: (n) => post(app, name, bytesOf(n === 0 ? first : again(first, n), headers)) };
+          const deliver = (n: number) => post(app, name, bytesOf(n === 0 ? first : again(first, n), headers));
+          return { userId, paymentId: payment.id, deliver };
         },
+        fail: (fault) => remote.fail(fault, 'GET'),
         [Symbol.asyncDispose]: () => remote[Symbol.asyncDispose](),
       };
     },
@@ -182,4 +189,29 @@ const yookassa = remoteSource({
   },
 });
 
-export const sources: readonly NamedSource[] = [standard, stripe, cryptoPay, yookassa];
+const telegramStars = remoteSource({
+  name: 'telegram_stars',
+  currency: 'XTR',
+  price: '250',
+  open: async () => {
+    const keys = { botToken: '67890:AAreliability', webhookSecret: 'reliability' };
+    const remote = await startTelegram({ ...keys, now });
+    return {
+      remote,
+      env: {
+        TELEGRAM_BOT_TOKEN: keys.botToken,
+        TELEGRAM_WEBHOOK_SECRET: keys.webhookSecret,
+        TELEGRAM_API_URL: remote.url,
+      },
+      again: ({ raw }) => {
+        const { update_id: _, ...update } = JSON.parse(raw) as Record<string, unknown>;
+        return remote.deliver(update);
+      },
+    };
+  },
+});
+
+/** Providers that are asked when they do not tell. */
+export const askedSources: readonly NamedSource[] = [stripe, cryptoPay, yookassa, telegramStars];
+
+export const sources: readonly NamedSource[] = [standard, ...askedSources];

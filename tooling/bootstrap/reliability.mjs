@@ -16,7 +16,10 @@ const reportPath = join(folder, 'results.jsonl');
 const docs = join(root, 'apps', 'server', 'docs');
 
 ensureInstall();
-const files = filters.length > 0 ? filters.map((name) => `test/reliability/${name}`) : ['test/reliability'];
+/** Beside the suite itself: histories against a model without rows, and forged deliveries of every provider. */
+const providers = ['standard', 'stripe', 'yookassa', 'crypto-pay', 'telegram-stars'];
+const others = ['test/domain/tariff-changes', ...providers.map((name) => `test/pay/${name}.test`)];
+const files = filters.length > 0 ? filters.map((name) => `test/reliability/${name}`) : ['test/reliability', ...others];
 const env = { RELIABILITY: isSmall ? 'small' : 'full', RELIABILITY_REPORT: reportPath };
 // One file after another: each scenario has the machine to itself.
 const result = await run('vitest', ['run', '--project', 'server', '--maxWorkers=1', ...files], { env });
@@ -60,7 +63,7 @@ function writeResults(scenarios) {
 function page({ date, machine, scenarios }) {
   return `# What the reliability suite found
 
-\`npm run reliability\` plays these scenarios in full, on both databases; \`npm test\` plays a few rounds of each. This table is its last
+\`npm run reliability\` plays these scenarios in full, on both databases where one is involved; \`npm test\` plays a few rounds of each. This table is its last
 full run: ${date}, ${machine.cpus} cores, ${machine.memory_gb} GB. The same as data, with all seeds: [reliability.json](reliability.json).
 "0 broken" in N trials means that the true rate is below 3/N with 95 % confidence, on this kind of machine.
 Play one again with its seed: \`RELIABILITY_SEED=… npm run reliability -- crash\`.

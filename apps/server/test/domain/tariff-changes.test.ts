@@ -16,6 +16,7 @@ import {
   subscriptionAt,
   type TariffTerms,
 } from '../../src/domain/subscription.ts';
+import { report, secondsSince } from '../reliability/results.ts';
 import { CarafeLine } from './carafe.ts';
 import { Ledger } from './ledger.ts';
 import { day, START, terms } from './periods.ts';
@@ -387,6 +388,8 @@ describe('any history of purchases, changes of tariff, refunds, disputes, trials
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
 
   it(`gives the same time as carafes in a line (seed ${seed})`, () => {
+    const start = performance.now();
+    const histories = 10_000;
     fc.assert(
       fc.property(fc.array(stepWith(waits), { minLength: 1, maxLength: 25 }), (steps) => {
         const both = new Both();
@@ -395,8 +398,17 @@ describe('any history of purchases, changes of tariff, refunds, disputes, trials
           both.check();
         }
       }),
-      { numRuns: 10_000, seed },
+      { numRuns: histories, seed },
     );
+    report({
+      id: 'R3',
+      title: 'Random histories against carafes in a line',
+      engine: 'none',
+      seed,
+      counts: { histories },
+      violations: [],
+      seconds: secondsSince(start),
+    });
   }, 120_000);
 
   it(`keeps its books when the clock jumps and stops between seconds (seed ${seed})`, () => {

@@ -41,6 +41,14 @@ export type { AppRouter, ErrorCode, EventData, EventType } from './router.ts';
 export type { Credentials, TokensAnswer, VpnApiSession } from './session.ts';
 export { memoryStorage, type SessionTokens, type TokenStorage, webStorage } from './storage.ts';
 export {
+  type ForwardTelegramUpdate,
+  forwardTelegramPayments,
+  isPaymentUpdate,
+  type TelegramForwardingOptions,
+  type TelegramPaymentsMiddleware,
+  telegramPayments,
+} from './telegram.ts';
+export {
   type SignWebhookOptions,
   signWebhook,
   unwrapWebhook,

@@ -36,7 +36,7 @@ export function retryDelayMs(failed: FailedAttempt, policy: RetryPolicy): number
 }
 
 /** Between half and all of the doubled pause: never at once, never all together. */
-function backoffMs(repeats: number, policy: RetryPolicy): number {
+export function backoffMs(repeats: number, policy: Pick<RetryPolicy, 'baseDelayMs' | 'maxDelayMs' | 'random'>): number {
   const full = Math.min(policy.maxDelayMs, policy.baseDelayMs * 2 ** repeats);
   return full / 2 + (full / 2) * policy.random();
 }

@@ -1,8 +1,11 @@
 import {
   createVpnApiClient,
   type ErrorCode,
+  forwardTelegramPayments,
+  type isPaymentUpdate,
   isVpnApiError,
   paginate,
+  telegramPayments,
   type VpnApiClient,
   type VpnApiErrorCode,
   type VpnApiInputs,
@@ -99,4 +102,30 @@ export async function uses(baseUrl: string): Promise<void> {
     check<Equal<typeof caught.code, VpnApiErrorCode>>();
     check<Equal<typeof caught.status, number | undefined>>();
   }
+}
+
+/** The parts of grammY and Telegraf that meet the middleware, as they declare them. */
+interface Update {
+  update_id: number;
+  message?: { successful_payment?: { currency: string } };
+}
+declare class GrammyContext {
+  readonly update: Update;
+}
+declare class TelegrafContext<U extends Update> {
+  readonly update: U;
+}
+type GrammyMiddleware<C> = (ctx: C, next: () => Promise<void>) => unknown;
+type TelegrafMiddleware<C> = (ctx: C, next: () => Promise<void>) => Promise<unknown>;
+
+export async function bot(update: Update): Promise<void> {
+  const options = { baseUrl: 'https://vpn.example.com', secret: 'x' };
+  const middleware = telegramPayments(options);
+  middleware satisfies GrammyMiddleware<GrammyContext>;
+  middleware satisfies TelegrafMiddleware<TelegrafContext<Update>>;
+  const isTaken = await forwardTelegramPayments(options)(update);
+  check<Equal<typeof isTaken, boolean>>();
+  check<Equal<ReturnType<typeof isPaymentUpdate>, boolean>>();
+  // @ts-expect-error the server takes nothing without the secret
+  telegramPayments({ baseUrl: 'https://vpn.example.com' });
 }

@@ -21,7 +21,7 @@ import { SecretBox } from './crypto/secret-box.ts';
 import { RateLimiter } from './http/rate-limit.ts';
 import { buildHttpServer } from './http/server.ts';
 import { systemClock } from './jobs/clock.ts';
-import { DriverPool, openDriver } from './jobs/drivers.ts';
+import { DriverPool, driverOpener } from './jobs/drivers.ts';
 import { ExpiryNotices } from './jobs/expiry-notices.ts';
 import { Housekeeping } from './jobs/housekeeping.ts';
 import { OutboxLoops } from './jobs/outbox.ts';
@@ -72,7 +72,7 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
   await checkEncryptionKey(core);
   await syncEnvServer(core);
   const installId = await ensureInstallId(store, newUuid(core.random).slice(0, 8));
-  const drivers = cleanup.use(new DriverPool(overrides.openDriver ?? openDriver));
+  const drivers = cleanup.use(new DriverPool(overrides.openDriver ?? driverOpener(core)));
   const sender = cleanup.use(new WebhookSender(new OutboundGuard(config.outboundAllow)));
   const background = makeBackground({ ...core, installId }, { drivers, sender });
   const { reconciler, parkedEvents, paymentPolls, outbox } = background;

@@ -1,6 +1,6 @@
 import type { ConfigIssue } from './config-error.ts';
 import { looksWeak } from './parse-secrets.ts';
-import { unsupportedValues, unsupportedVariables } from './unsupported.ts';
+import { unsupportedVariables } from './unsupported.ts';
 import { MIN_SECRET_BYTES, type Values, type VariableName, variables } from './variables.ts';
 
 type Report = (variable: VariableName, message: string, example?: string) => void;
@@ -34,22 +34,43 @@ function checkUnsupported(values: Partial<Values>, report: Report): void {
   for (const name of unsupportedVariables) {
     if (values[name] !== undefined) report(name, 'is not supported by this version yet; remove it');
   }
-  for (const name of Object.keys(unsupportedValues) as VariableName[]) {
-    const value = values[name];
-    if (typeof value !== 'string' || !unsupportedValues[name]?.includes(value)) continue;
-    report(name, `with the value ${value} is not supported by this version yet`, variables[name].example);
-  }
 }
 
 function checkWireguard(values: Partial<Values>, report: Report): void {
   if (values.WG_EASY_URL !== undefined && values.WG_HOST_SSH !== undefined) {
     report('WG_HOST_SSH', 'and WG_EASY_URL name two default servers; keep one');
   }
+  checkWgEasy(values, report);
+  checkHostKeys(values, report);
   if (values.WG_POOL_V6 !== undefined && values.WG_MTU !== undefined && values.WG_MTU < 1280) {
     report('WG_MTU', 'must be at least 1280 when WG_POOL_V6 is set: IPv6 needs it', variables.WG_MTU.example);
   }
   if (values.WG_KEY_POLICY === 'client' && values.WG_IGNORE_CLIENT_KEYS === true) {
     report('WG_IGNORE_CLIENT_KEYS', 'must be 0 with WG_KEY_POLICY=client: there would be no keys at all', '0');
+  }
+}
+
+function checkWgEasy({ WG_EASY_URL, WG_EASY_PASSWORD, WG_API_KEY }: Partial<Values>, report: Report): void {
+  if (WG_EASY_URL === undefined || WG_EASY_PASSWORD !== undefined || WG_API_KEY !== undefined) return;
+  report('WG_EASY_PASSWORD', 'must be set together with WG_EASY_URL', variables.WG_EASY_PASSWORD.example);
+}
+
+function checkHostKeys(values: Partial<Values>, report: Report): void {
+  const { WG_KEY_POLICY: policy, WG_EASY_URL, WG_HOST_SSH, WG_APPLY_ENABLED, WG_GEN_SCRIPT } = values;
+  const isShell = WG_EASY_URL === undefined && (WG_HOST_SSH !== undefined || WG_APPLY_ENABLED === true);
+  if (WG_EASY_URL !== undefined && policy !== undefined && policy !== 'wg-easy') {
+    report('WG_KEY_POLICY', `cannot be ${policy} with WG_EASY_URL: a wg-easy makes the keys itself`, 'wg-easy');
+  }
+  if (WG_EASY_URL === undefined && policy === 'wg-easy') {
+    report('WG_EASY_URL', 'must be set together with WG_KEY_POLICY=wg-easy', variables.WG_EASY_URL.example);
+  }
+  if (policy === 'host' && (!isShell || (WG_GEN_SCRIPT === undefined && values.WG_HOST_PRIVILEGE !== 'kit'))) {
+    report('WG_GEN_SCRIPT', 'must be set together with WG_KEY_POLICY=host, on a host over SSH or on this machine');
+  }
+  for (const name of ['WG_APPLY_SCRIPT', 'WG_REMOVE_SCRIPT', 'WG_GEN_SCRIPT'] as const) {
+    const path = values[name];
+    if (path !== undefined && !isShell) report(name, 'needs WG_HOST_SSH, or WG_APPLY_ENABLED=1 on the host itself');
+    else if (path !== undefined && values.WG_HOST_PRIVILEGE === 'kit') report(name, 'cannot be used with the host kit');
   }
 }
 
@@ -66,6 +87,13 @@ const needs: readonly (readonly [VariableName, VariableName])[] = [
   ['TELEGRAM_BOT_TOKEN', 'TELEGRAM_WEBHOOK_SECRET'],
   ['TELEGRAM_WEBHOOK_SECRET', 'TELEGRAM_BOT_TOKEN'],
   ['TELEGRAM_API_URL', 'TELEGRAM_BOT_TOKEN'],
+  ['WG_EASY_PASSWORD', 'WG_EASY_URL'],
+  ['WG_EASY_USERNAME', 'WG_EASY_URL'],
+  ['WG_API_KEY', 'WG_EASY_URL'],
+  ['WG_HOST_SSH_KEY', 'WG_HOST_SSH'],
+  ['WG_HOST_SSH_PASSPHRASE', 'WG_HOST_SSH'],
+  ['WG_HOST_FINGERPRINT', 'WG_HOST_SSH'],
+  ['WG_HOST_PRIVILEGE', 'WG_HOST_SSH'],
   // The pages of these two send the customer back somewhere, and refuse a payment without that address.
   ['STRIPE_SECRET_KEY', 'PUBLIC_URL'],
   ['YOOKASSA_SHOP_ID', 'PUBLIC_URL'],

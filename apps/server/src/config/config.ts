@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { HostScripts, Privilege } from '@vpn-api/wg';
 import type { AccessTokenAlgorithm } from '../crypto/access-tokens.ts';
 import type { RateLimit } from '../http/rate-limit.ts';
 import type { LogLevel } from '../obs/log.ts';
@@ -31,13 +32,32 @@ export type DatabaseConfig =
 /** The default server: where its peers live. */
 export type HostConfig =
   | { readonly kind: 'none' }
-  | { readonly kind: 'local'; readonly interface: string; readonly mode: 'apply' };
+  | { readonly kind: 'local'; readonly mode: HostMode }
+  | { readonly kind: 'wg-easy'; readonly mode: HostMode; readonly url: string; readonly username: string | undefined }
+  | ({ readonly kind: 'ssh'; readonly mode: HostMode } & SshHostConfig);
 
-/** Who makes the keys of peers: the server (kept encrypted), or only the client. */
+/** `observe`: changes are planned and shown, never made. */
+export type HostMode = 'observe' | 'apply';
+
+export interface SshHostConfig {
+  /** `user@host` or `user@host:port`. */
+  readonly address: string;
+  /** Path of the private key; without it `~/.ssh/id_ed25519`, else the agent. */
+  readonly keyFile: string | undefined;
+  /** Pinned host key; without it the one that `~/.ssh/known_hosts` has. */
+  readonly fingerprint: string | undefined;
+  readonly privilege: Privilege;
+}
+
+/** Who makes the keys of peers where the host leaves the choice: the server (kept encrypted), or only the client. */
 export type KeyPolicy = 'db' | 'client';
 
 export interface WireguardConfig {
   readonly keyPolicy: KeyPolicy;
+  /** Of the default server; `reported`: the host makes the keys. */
+  readonly hostKeys: 'given' | 'reported';
+  /** The operator's own scripts on the host of the default server. */
+  readonly hostScripts: HostScripts;
   readonly interface: string;
   readonly serverPublicKey: string | undefined;
   /** `host:port`. */
@@ -148,10 +168,7 @@ function build(values: Values): Config {
     dataDir: values.DATA_DIR,
     database: buildDatabase(values),
     auth: buildAuth(values),
-    host:
-      values.WG_APPLY_ENABLED === true
-        ? { kind: 'local', interface: values.WG_INTERFACE, mode: 'apply' }
-        : { kind: 'none' },
+    host: buildHost(values),
     wireguard: buildWireguard(values),
     reconcileIntervalSeconds: values.RECONCILE_INTERVAL_SECONDS,
     payments: buildPayments(values),
@@ -182,9 +199,34 @@ function buildAuth(values: Values): AuthConfig {
   };
 }
 
+/** A wg-easy is driven at once, since it has no other use; a host with a life of its own is looked at first. */
+function buildHost(values: Values): HostConfig {
+  const { WG_APPLY_ENABLED: apply, WG_EASY_URL: url, WG_HOST_SSH: address } = values;
+  if (url !== undefined) {
+    return { kind: 'wg-easy', mode: apply === false ? 'observe' : 'apply', url, username: values.WG_EASY_USERNAME };
+  }
+  if (address !== undefined) {
+    return {
+      kind: 'ssh',
+      mode: apply === true ? 'apply' : 'observe',
+      address,
+      keyFile: values.WG_HOST_SSH_KEY,
+      fingerprint: values.WG_HOST_FINGERPRINT,
+      privilege: values.WG_HOST_PRIVILEGE ?? (address.startsWith('root@') ? 'direct' : 'sudo'),
+    };
+  }
+  return apply === true ? { kind: 'local', mode: 'apply' } : { kind: 'none' };
+}
+
 function buildWireguard(values: Values): WireguardConfig {
   return {
     keyPolicy: values.WG_KEY_POLICY === 'client' ? 'client' : 'db',
+    hostKeys: values.WG_EASY_URL !== undefined || values.WG_KEY_POLICY === 'host' ? 'reported' : 'given',
+    hostScripts: {
+      apply: values.WG_APPLY_SCRIPT,
+      remove: values.WG_REMOVE_SCRIPT,
+      generate: values.WG_GEN_SCRIPT,
+    },
     interface: values.WG_INTERFACE,
     serverPublicKey: values.WG_SERVER_PUBLIC_KEY,
     endpoint: values.WG_ENDPOINT,
@@ -252,6 +294,11 @@ function buildSecrets(values: Values): Secrets {
         : { secretKey: values.STRIPE_SECRET_KEY, webhookSecret: present(values.STRIPE_WEBHOOK_SECRET) },
     yookassaSecretKey: values.YOOKASSA_SECRET_KEY,
     cryptoPayToken: values.CRYPTO_PAY_TOKEN,
+    host: {
+      password: values.WG_EASY_PASSWORD,
+      apiKey: values.WG_API_KEY,
+      passphrase: values.WG_HOST_SSH_PASSPHRASE,
+    },
     telegram:
       values.TELEGRAM_BOT_TOKEN === undefined
         ? undefined

@@ -13,6 +13,12 @@ export interface SecretValues {
   readonly stripe: { readonly secretKey: string; readonly webhookSecret: string } | undefined;
   readonly yookassaSecretKey: string | undefined;
   readonly cryptoPayToken: string | undefined;
+  /** Of the default server: a wg-easy's password and API key, the passphrase of an SSH key. */
+  readonly host: {
+    readonly password: string | undefined;
+    readonly apiKey: string | undefined;
+    readonly passphrase: string | undefined;
+  };
   readonly telegram: { readonly botToken: string; readonly webhookSecret: string } | undefined;
 }
 
@@ -69,6 +75,10 @@ export class Secrets extends Redacted implements SecretValues {
 
   get cryptoPayToken(): string | undefined {
     return this.#values.cryptoPayToken;
+  }
+
+  get host(): SecretValues['host'] {
+    return this.#values.host;
   }
 
   get telegram(): SecretValues['telegram'] {

@@ -1,5 +1,6 @@
 import { KeyError, parsePublicKey } from '@vpn-api/wg';
 import { z } from 'zod';
+import { parseSshAddress } from '../domain/ssh-address.ts';
 import {
   address,
   anyText,
@@ -54,9 +55,8 @@ const interfaceName = matching(
   'must be an interface name of at most 15 characters',
 );
 const sshTarget: Parser<string> = (text) => {
-  const [, host = '', port = '22'] = /^[a-z_][a-z0-9_-]{0,31}@([^\s@:]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
-  if (Number(port) < 1 || Number(port) > 65_535) throw new Refusal('must be user@host[:port]');
-  return `${text.slice(0, text.indexOf('@'))}@${listenHost(host)}:${Number(port)}`;
+  if (parseSshAddress(text) === undefined) throw new Refusal('must be user@host[:port]');
+  return text;
 };
 
 /** An optional variable: its parser, and a value to copy for the message when it is wrong. */
@@ -111,6 +111,8 @@ export const variables = {
     matching(/^SHA256:[A-Za-z0-9+/]{43}$/, 'must be SHA256: and 43 characters, as ssh-keygen -lf prints it'),
     'SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU',
   ),
+  WG_HOST_SSH_PASSPHRASE: optional(anyText, 'of the private key file, when it is encrypted'),
+  WG_HOST_PRIVILEGE: optional(oneOf('direct', 'sudo', 'kit'), 'sudo'),
   WG_APPLY_ENABLED: optional(flag, '1'),
   WG_INTERFACE: withDefault(interfaceName, 'wg0'),
   WG_APPLY_SCRIPT: optional(anyText, '/usr/local/sbin/wg_apply.sh'),

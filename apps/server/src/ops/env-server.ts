@@ -2,6 +2,8 @@ import { findServerByName, type NewServer, type ServerRow, type Tx, updateServer
 import { derivePublicKey, generateKeyPair, type PrivateKey, type WgDriver } from '@vpn-api/wg';
 import type { Config } from '../config/config.ts';
 import type { Services } from '../services.ts';
+import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
+import { readHostFiles } from './host-files.ts';
 
 /** Name of the server that the environment describes. */
 export const ENV_SERVER_NAME = 'default';
@@ -12,11 +14,13 @@ const DEMO_PORT = 51_820;
 type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'log'>;
 
 /**
- * Brings the row of the environment's server up to date. A host that was driven before and is switched off by
- * `WG_APPLY_ENABLED=0` stays what it is and is only observed: its peers are still there.
+ * Brings the row of the environment's server up to date. A host that was driven before and that the settings no longer
+ * name stays what it is and is only observed: its peers are still there.
+ * @throws HostSettingsError for a file of the settings that cannot be read
  */
 export async function syncEnvServer(deps: Deps): Promise<ServerRow> {
   const { store, clock, config } = deps;
+  const host = await readHostFiles(config);
   return store.transaction(async (tx) => {
     const known = await findServerByName(tx, ENV_SERVER_NAME);
     const server = await upsertEnvServer(tx, {
@@ -24,14 +28,15 @@ export async function syncEnvServer(deps: Deps): Promise<ServerRow> {
       created_at: clock.now(),
       ...describedColumns(config),
       ...hostColumns(config, known),
+      ...(host.fingerprint === undefined ? {} : { host_fingerprint: host.fingerprint }),
     });
-    return config.host.kind === 'none' && server.driver === 'none' ? giveDemoKey(deps, tx, server) : server;
+    if (config.host.kind === 'none') return server.driver === 'none' ? giveDemoKey(deps, tx, server) : server;
+    return keepCredentials(deps, tx, { server, credentials: host.credentials });
   });
 }
 
 function describedColumns({ wireguard }: Config) {
   return {
-    keys: 'given',
     interface: wireguard.interface,
     pool_v4: wireguard.poolV4,
     pool_v6: wireguard.poolV6 ?? null,
@@ -44,9 +49,35 @@ function describedColumns({ wireguard }: Config) {
   } as const;
 }
 
-function hostColumns({ host }: Config, known: ServerRow | undefined): Pick<NewServer, 'driver' | 'mode'> {
-  if (host.kind === 'local') return { driver: 'local', mode: host.mode };
-  return known?.driver === 'local' ? { driver: 'local', mode: 'observe' } : { driver: 'none', mode: 'apply' };
+type HostColumns = Pick<NewServer, 'driver' | 'mode' | 'keys' | 'address' | 'username' | 'privilege' | 'scripts'>;
+
+function hostColumns({ host, wireguard }: Config, known: ServerRow | undefined): HostColumns {
+  const keys = wireguard.hostKeys;
+  switch (host.kind) {
+    case 'none':
+      return known === undefined || known.driver === 'none'
+        ? { driver: 'none', mode: 'apply', keys: 'given' }
+        : { driver: known.driver, mode: 'observe', keys: known.keys };
+    case 'local':
+      return { driver: 'local', mode: host.mode, keys, address: null, scripts: JSON.stringify(wireguard.hostScripts) };
+    case 'wg-easy':
+      return { driver: 'wg-easy', mode: host.mode, keys, address: host.url, username: host.username ?? null };
+    case 'ssh': {
+      const { mode, address, privilege } = host;
+      return { driver: 'ssh', mode, keys, address, privilege, scripts: JSON.stringify(wireguard.hostScripts) };
+    }
+  }
+}
+
+/** Sealed texts differ each time; the same credentials keep the old one, so that no open connection is closed for it. */
+async function keepCredentials(
+  deps: Deps,
+  tx: Tx,
+  { server, credentials }: { readonly server: ServerRow; readonly credentials: HostCredentials },
+): Promise<ServerRow> {
+  const wanted = JSON.stringify(credentials);
+  if (JSON.stringify(openCredentials(deps, server)) === wanted) return server;
+  return updateServer(tx, server.id, { credentials_sealed: sealCredentials(deps, server.id, credentials) });
 }
 
 /** Without a host there is nobody to ask for a key, and development still wants a complete config to show. */

@@ -52,6 +52,8 @@ describe('defaults', () => {
     });
     expect(config.wireguard).toEqual({
       keyPolicy: 'db',
+      hostKeys: 'given',
+      hostScripts: {},
       interface: 'wg0',
       serverPublicKey: undefined,
       endpoint: undefined,
@@ -264,13 +266,8 @@ describe('payment providers', () => {
 });
 
 describe('features of later versions', () => {
-  const examples: Readonly<Record<string, string>> = {
-    TELEGRAM_BOT_TOKEN: '12345:AAzQ',
-    TELEGRAM_WEBHOOK_SECRET: 'abc',
-  };
-
   test.each(unsupportedVariables)('%s stops the start instead of being ignored', (name) => {
-    const error = refusal({ [name]: examples[name] ?? variables[name].example });
+    const error = refusal({ [name]: variables[name].example });
     expect(error.message).toContain(`${name} is not supported by this version yet`);
     expect(error.issues).toHaveLength(1);
   });
@@ -282,20 +279,59 @@ describe('features of later versions', () => {
     ['WG_HOST_FINGERPRINT', 'MD5:aa'],
     ['SMTP_URL', 'mail.example.com'],
   ])('%s is read first: %s is a wrong form, not a missing feature', (name, value) => {
-    const error = refusal({ [name]: value });
+    const error = refusal({ WG_HOST_SSH: 'vpn@host', [name]: value });
     expect(error.issues.map(({ variable }) => variable)).toEqual([name]);
     expect(error.message).not.toContain('not supported');
   });
+});
 
-  test.each(['host', 'wg-easy'])('WG_KEY_POLICY=%s is refused in a sentence', (policy) => {
-    expect(refusal({ WG_KEY_POLICY: policy }).message).toContain(
-      `WG_KEY_POLICY with the value ${policy} is not supported by this version yet`,
-    );
+describe('the default server', () => {
+  const WG_EASY = { WG_EASY_URL: 'http://10.0.0.5:51821', WG_EASY_PASSWORD: 'canary' };
+  const SSH = { WG_HOST_SSH: 'vpn@host' };
+
+  test.each([
+    [{}, { kind: 'none' }, 'given'],
+    [{ WG_APPLY_ENABLED: '1' }, { kind: 'local', mode: 'apply' }, 'given'],
+    [WG_EASY, { kind: 'wg-easy', mode: 'apply', url: WG_EASY.WG_EASY_URL }, 'reported'],
+    [{ ...WG_EASY, WG_APPLY_ENABLED: '0' }, { kind: 'wg-easy', mode: 'observe' }, 'reported'],
+    [SSH, { kind: 'ssh', mode: 'observe', address: 'vpn@host', privilege: 'sudo' }, 'given'],
+    [
+      { WG_HOST_SSH: 'root@[2001:db8::1]:2222', WG_APPLY_ENABLED: '1' },
+      { mode: 'apply', privilege: 'direct' },
+      'given',
+    ],
+    [{ ...SSH, WG_HOST_PRIVILEGE: 'kit', WG_KEY_POLICY: 'host' }, { privilege: 'kit' }, 'reported'],
+    [{ ...SSH, WG_GEN_SCRIPT: '/opt/gen.sh', WG_KEY_POLICY: 'host' }, { kind: 'ssh' }, 'reported'],
+  ])('of %o is %o', (settings, host, keys) => {
+    const config = load({ ...settings });
+    expect(config.host).toMatchObject(host);
+    expect(config.wireguard.hostKeys).toBe(keys);
   });
 
-  test('two default servers are an error of their own', () => {
-    const both = { WG_EASY_URL: 'http://10.0.0.5:51821', WG_HOST_SSH: 'vpn@host' };
-    expect(refusal(both).message).toContain('name two default servers');
+  test('keeps its password where the other secrets are', () => {
+    const config = load(WG_EASY);
+    expect(config.secrets.host.password).toBe('canary');
+    expect(`${inspect(config, { depth: null, showHidden: true })}${JSON.stringify(config)}`).not.toContain('canary');
+  });
+
+  test.each([
+    [{ ...WG_EASY, ...SSH }, 'WG_HOST_SSH', 'name two default servers'],
+    [{ WG_EASY_URL: WG_EASY.WG_EASY_URL }, 'WG_EASY_PASSWORD', 'must be set together with WG_EASY_URL'],
+    [{ WG_EASY_PASSWORD: 'x' }, 'WG_EASY_URL', 'must be set together with WG_EASY_PASSWORD'],
+    [{ WG_HOST_SSH_KEY: '/key' }, 'WG_HOST_SSH', 'must be set together with WG_HOST_SSH_KEY'],
+    [{ ...WG_EASY, WG_KEY_POLICY: 'client' }, 'WG_KEY_POLICY', 'a wg-easy makes the keys itself'],
+    [{ WG_KEY_POLICY: 'wg-easy' }, 'WG_EASY_URL', 'must be set together with WG_KEY_POLICY=wg-easy'],
+    [{ ...SSH, WG_KEY_POLICY: 'host' }, 'WG_GEN_SCRIPT', 'must be set together with WG_KEY_POLICY=host'],
+    [{ WG_APPLY_SCRIPT: '/opt/apply.sh' }, 'WG_APPLY_SCRIPT', 'needs WG_HOST_SSH'],
+    [
+      { ...SSH, WG_HOST_PRIVILEGE: 'kit', WG_APPLY_SCRIPT: '/x' },
+      'WG_APPLY_SCRIPT',
+      'cannot be used with the host kit',
+    ],
+  ])('of %o is refused: %s %s', (settings, variable, message) => {
+    const error = refusal({ ...settings });
+    expect(error.issues.map((issue) => issue.variable)).toEqual([variable]);
+    expect(error.message).toContain(message);
   });
 });
 
@@ -372,11 +408,9 @@ describe('databases', () => {
 
 describe('values', () => {
   test('WG_APPLY_ENABLED chooses the machine itself as host', () => {
-    expect(load({ WG_APPLY_ENABLED: '1', WG_INTERFACE: 'wg7' }).host).toEqual({
-      kind: 'local',
-      interface: 'wg7',
-      mode: 'apply',
-    });
+    const { host, wireguard } = load({ WG_APPLY_ENABLED: '1', WG_INTERFACE: 'wg7' });
+    expect(host).toEqual({ kind: 'local', mode: 'apply' });
+    expect(wireguard.interface).toBe('wg7');
     expect(load({ WG_APPLY_ENABLED: '0' }).host).toEqual({ kind: 'none' });
   });
 

@@ -1,4 +1,5 @@
 import { AddressError, parseAddress, parseCidr, parseHostCidr, printAddress, printCidr } from './address.ts';
+import { ClientConfigError } from './config-error.ts';
 import {
   KeyError,
   type PresharedKey,
@@ -8,6 +9,9 @@ import {
   parsePrivateKey,
   parsePublicKey,
 } from './keys.ts';
+import { checkProtocolParams, type Protocol, type ProtocolParams, protocolKeys } from './protocol-params.ts';
+
+export { ClientConfigError } from './config-error.ts';
 
 /** Stands where the private key goes when only the client knows it. */
 export const PRIVATE_KEY_PLACEHOLDER = 'REPLACE_WITH_YOUR_PRIVATE_KEY';
@@ -31,6 +35,10 @@ export interface ClientConfigInput {
   readonly persistentKeepalive: number | null;
   /** `vpn.example.com:51820` or `[2001:db8::1]:51820` */
   readonly endpoint: string;
+  /** What the tunnel speaks. Default `wireguard`. */
+  readonly protocol?: Protocol | undefined;
+  /** What the protocol needs beside the keys: more lines of [Interface]. Plain WireGuard has none. */
+  readonly protocolParams?: ProtocolParams | undefined;
 }
 
 export interface ClientConfig extends ClientConfigInput {
@@ -43,18 +51,6 @@ export interface Endpoint {
   /** A host name in lower case, or a canonical IP address without brackets. */
   readonly host: string;
   readonly port: number;
-}
-
-/** The text or value of `field` cannot go into a client config. The message never repeats it. */
-export class ClientConfigError extends Error {
-  override readonly name = 'ClientConfigError';
-  readonly code = 'bad_client_config';
-  readonly field: string;
-
-  constructor(field: string, message: string, options?: { readonly cause?: unknown }) {
-    super(`${field}: ${message}`, options);
-    this.field = field;
-  }
 }
 
 /**
@@ -70,6 +66,7 @@ export function printClientConfig(input: ClientConfigInput): string {
     `Address = ${config.addresses.join(', ')}`,
     config.dns.length > 0 && `DNS = ${config.dns.join(', ')}`,
     config.mtu !== null && `MTU = ${config.mtu}`,
+    ...Object.entries(config.protocolParams ?? {}).map(([key, value]) => `${key} = ${value}`),
     '',
     '[Peer]',
     `PublicKey = ${config.publicKey}`,
@@ -83,11 +80,12 @@ export function printClientConfig(input: ClientConfigInput): string {
 
 /**
  * Reads a wg-quick file with exactly one [Interface] and one [Peer] and no key but those that
- * {@link printClientConfig} writes. Comments are dropped. Everything in the answer is canonical.
+ * {@link printClientConfig} writes for that protocol. Comments are dropped. Everything in the answer is canonical.
  * @throws ClientConfigError
  */
-export function parseClientConfig(text: string): ClientConfig {
-  const values = readSections(text);
+export function parseClientConfig(text: string, protocol: Protocol = 'wireguard'): ClientConfig {
+  const paramKeys = protocolKeys(protocol).map((key) => [key, `interface.${key.toLowerCase()}`] as const);
+  const values = readSections(text, [...CONFIG_KEYS, ...paramKeys.map(([, name]) => name)]);
   const one = (key: ConfigKey) => values.get(key)?.[0];
   const list = (key: ConfigKey) => values.get(key)?.flatMap(splitList) ?? [];
   const privateKey = one('interface.privatekey');
@@ -101,7 +99,15 @@ export function parseClientConfig(text: string): ClientConfig {
     allowedIps: list('peer.allowedips'),
     persistentKeepalive: readKeepalive(one('peer.persistentkeepalive')),
     endpoint: one('peer.endpoint') ?? '',
+    ...(protocol === 'wireguard' ? {} : { protocol, protocolParams: givenParams(paramKeys, values) }),
   });
+}
+
+function givenParams(
+  keys: readonly (readonly [string, string])[],
+  values: ReadonlyMap<string, readonly string[]>,
+): ProtocolParams {
+  return Object.fromEntries(keys.flatMap(([key, name]) => (values.get(name) ?? []).map((value) => [key, value])));
 }
 
 /** Reads `host:port`; the host is a DNS name, an IPv4 address or an IPv6 address in brackets. @throws ClientConfigError */
@@ -140,7 +146,7 @@ const CONFIG_KEYS = [
 ] as const;
 type ConfigKey = (typeof CONFIG_KEYS)[number];
 
-const LIST_KEYS: ReadonlySet<ConfigKey> = new Set(['interface.address', 'interface.dns', 'peer.allowedips']);
+const LIST_KEYS: ReadonlySet<string> = new Set(['interface.address', 'interface.dns', 'peer.allowedips']);
 
 /** Longer lists are an attack or a mistake, and QR codes end far below. */
 const LIST_MAX = 512;
@@ -160,7 +166,14 @@ function checkClientConfig(input: ClientConfigInput): ClientConfig {
     persistentKeepalive:
       input.persistentKeepalive === 0 ? null : checkNumber('PersistentKeepalive', input.persistentKeepalive, 1),
     endpoint: printEndpoint(parseEndpoint(input.endpoint)),
+    ...checkProtocol(input),
   };
+}
+
+/** Nothing for plain WireGuard, so that its configs are what they always were. */
+function checkProtocol({ protocol = 'wireguard', protocolParams = {} }: ClientConfigInput) {
+  const checked = checkProtocolParams(protocol, protocolParams);
+  return protocol === 'wireguard' ? {} : { protocol, protocolParams: checked };
 }
 
 function checkDns(list: readonly string[]): string[] {
@@ -219,18 +232,18 @@ function readEndpointHost(host: string): string {
   return labels.join('.');
 }
 
-function readSections(text: string): Map<ConfigKey, string[]> {
+function readSections(text: string, keys: readonly string[]): Map<string, string[]> {
   if (text.length > TEXT_MAX) throw new ClientConfigError('config', 'too long');
   if (!/^[\t\n\x20-\x7e]*$/.test(text.replaceAll('\r\n', '\n'))) {
     throw new ClientConfigError('config', 'only printable ASCII is allowed');
   }
-  const values = new Map<ConfigKey, string[]>();
+  const values = new Map<string, string[]>();
   const sections: string[] = [];
   for (const raw of text.split(/\r?\n/)) {
     const line = (raw.split('#', 1)[0] ?? '').trim();
     if (line === '') continue;
     if (line.startsWith('[')) sections.push(line.toLowerCase());
-    else addValue(values, sections.at(-1), line);
+    else addValue(values, keys, { section: sections.at(-1), line });
   }
   if (sections.toSorted().join() !== '[interface],[peer]') {
     throw new ClientConfigError('config', 'exactly one [Interface] and one [Peer] are needed');
@@ -238,10 +251,15 @@ function readSections(text: string): Map<ConfigKey, string[]> {
   return values;
 }
 
-function addValue(values: Map<ConfigKey, string[]>, section: string | undefined, line: string): void {
+interface ConfigLine {
+  readonly section: string | undefined;
+  readonly line: string;
+}
+
+function addValue(values: Map<string, string[]>, keys: readonly string[], { section, line }: ConfigLine): void {
   const equals = line.indexOf('=');
   const name = `${section?.slice(1, -1)}.${line.slice(0, equals).trim().toLowerCase()}`;
-  const key = CONFIG_KEYS.find((known) => known === name);
+  const key = keys.find((known) => known === name);
   if (equals < 0 || key === undefined) throw new ClientConfigError('config', 'a line is not one of the allowed keys');
   const before = values.get(key) ?? [];
   if (before.length > 0 && !LIST_KEYS.has(key)) throw new ClientConfigError(key, 'given twice');

@@ -19,6 +19,7 @@ export * from './fake.ts';
 export * from './keys.ts';
 export * from './none.ts';
 export { OutboundError, type OutboundErrorCode, OutboundGuard } from './outbound.ts';
+export { checkProtocolParams, type Protocol, type ProtocolParams, protocolKeys } from './protocol-params.ts';
 export type { HostScripts, Privilege } from './shell/commands.ts';
 export { hostKeyFingerprint, knownHostFingerprints } from './shell/known-hosts.ts';
 export { LocalTransport, type LocalTransportOptions } from './shell/local.ts';

@@ -47,7 +47,7 @@ CREATE TABLE host_peers (
   address_index integer check (address_index > 0), -- null: the host chose an address outside our pools
   created_at text not null,
   retired_at text, -- must go from the host
-  gone_at text, -- the host confirmed; the address rests from here. The row stays: a key that an old backup of the host brings back is still ours
+  gone_at text, rx_bytes integer not null default 0, tx_bytes integer not null default 0, -- the host confirmed; the address rests from here. The row stays: a key that an old backup of the host brings back is still ours
   unique (server_id, public_key)
 );
 
@@ -159,6 +159,8 @@ CREATE TABLE peer_usage (
   primary key (peer_id, day)
 );
 
+CREATE INDEX peer_usage_day on peer_usage (day);
+
 CREATE TABLE peers (
   id integer not null primary key autoincrement,
   user_id integer not null references users (id),
@@ -187,7 +189,7 @@ CREATE TABLE peers (
   last_handshake_at text,
   rx_bytes integer not null default 0,
   tx_bytes integer not null default 0,
-  created_at text not null, host_rx_bytes integer not null default 0, host_tx_bytes integer not null default 0, endpoint_hash text, endpoint_since text, moved_from_id integer references servers (id),
+  created_at text not null, endpoint_hash text, endpoint_since text, moved_from_id integer references servers (id),
   unique (server_id, address_index)
 );
 

@@ -49,7 +49,9 @@ export interface HostPeers {
   peer_id: number;
   public_key: string;
   retired_at: string | null;
+  rx_bytes: Generated<number>;
   server_id: number;
+  tx_bytes: Generated<number>;
 }
 
 export interface IdempotencyKeys {
@@ -137,8 +139,6 @@ export interface Peers {
   device_name: string | null;
   endpoint_hash: string | null;
   endpoint_since: string | null;
-  host_rx_bytes: Generated<number>;
-  host_tx_bytes: Generated<number>;
   id: Generated<number>;
   key_origin: "server" | "client" | "host";
   last_error: string | null;

@@ -23,12 +23,16 @@ const hosts = (t: ColumnTokens): string[] => [
 ];
 
 const traffic = (t: ColumnTokens): string[] => [
-  `alter table peers add column host_rx_bytes ${t.big} not null default 0 -- the host's own counter as last read; rx_bytes is the sum over its restarts`,
-  `alter table peers add column host_tx_bytes ${t.big} not null default 0`,
+  `alter table host_peers add column rx_bytes ${t.big} not null default 0 -- the host's own counter of this key as last read, 0 while the host does not show it; peers.rx_bytes is the sum over keys, hosts and restarts`,
+  `alter table host_peers add column tx_bytes ${t.big} not null default 0`,
   'alter table peers add column endpoint_hash text -- of the address the peer was last seen at; the address itself is not kept',
   `alter table peers add column endpoint_since ${t.instant}`,
   `alter table peers add column moved_from_id integer references servers (id) -- the server it was on before its last move`,
-  'update peers set host_rx_bytes = rx_bytes, host_tx_bytes = tx_bytes',
+  // Until now the peers had the counters of their present keys.
+  ...(['rx_bytes', 'tx_bytes'] as const).map(
+    (column) => `update host_peers set ${column} = coalesce((select peers.${column} from peers
+  where peers.public_key = host_peers.public_key and peers.server_id = host_peers.server_id and peers.removed_at is null), 0)`,
+  ),
   `create table peer_usage (
   peer_id integer not null references peers (id),
   day text not null, -- UTC, YYYY-MM-DD
@@ -36,6 +40,7 @@ const traffic = (t: ColumnTokens): string[] => [
   tx_bytes ${t.big} not null default 0,
   primary key (peer_id, day)
 )`,
+  'create index peer_usage_day on peer_usage (day)',
   `alter table subscription_periods add column used_bytes ${t.big} not null default 0 -- traffic of all the user's peers while this was the current period`,
 ];
 

@@ -27,6 +27,12 @@ export interface Waker {
   wake(): void;
 }
 
+/** The loops over hosts. */
+export interface HostWaker extends Waker {
+  /** Only the loops of these servers; without ids all of them. */
+  wake(serverIds?: Iterable<number>): void;
+}
+
 /** What one running server is made of. Use cases take the few of these that they use (`Pick<Services, …>`). */
 export interface Services {
   readonly config: Config;
@@ -37,7 +43,7 @@ export interface Services {
   readonly accessTokens: AccessTokens;
   readonly secretBox: SecretBox;
   readonly rateLimiter: RateLimiter;
-  readonly reconciler: Waker;
+  readonly reconciler: HostWaker;
   /** Tries parked payment events again: a payment was made or settled that they may wait for. */
   readonly parkedEvents: Waker;
   /** Publishes and delivers outgoing events: one was written. */

@@ -25,7 +25,7 @@ export type SaveAnswer = (q: Queryable, answer: unknown) => Promise<void>;
 
 const saveNothing: SaveAnswer = async () => {};
 
-interface Call {
+export interface Call {
   readonly ctx: Context & { readonly caller: Actor };
   readonly path: string;
   readonly input: unknown;

@@ -2,7 +2,7 @@ import { listServers, releaseAllLeases, type ServerRow } from '@vpn-api/db';
 import { BACKOFF_CAP_SECONDS } from '../domain/backoff.ts';
 import { addSeconds, type Instant, minInstant, secondsBetween } from '../domain/instant.ts';
 import { type Pass, type ReconcileDeps, reconcileServer } from '../ops/reconcile-server.ts';
-import type { Services, Waker } from '../services.ts';
+import type { HostWaker, Services, Waker } from '../services.ts';
 import { Loop } from './loop.ts';
 
 export type ReconcileLoopsDeps = ReconcileDeps & Pick<Services, 'config'>;
@@ -17,7 +17,7 @@ const MAX_SERVERS = 10_000;
  * servers. Woken by commits; on its own it compares every `RECONCILE_INTERVAL_SECONDS`, and sooner when time alone changes
  * a peer or a host has to be tried again.
  */
-export class ReconcileLoops implements Waker, AsyncDisposable {
+export class ReconcileLoops implements HostWaker, AsyncDisposable {
   readonly #deps: ReconcileLoopsDeps;
   readonly #finder: Loop;
   readonly #servers = new Map<number, ServerLoop>();
@@ -48,10 +48,11 @@ export class ReconcileLoops implements Waker, AsyncDisposable {
   }
 
   /** Does nothing before the start. */
-  wake(): void {
+  wake(serverIds?: Iterable<number>): void {
     if (!this.#isStarted) return;
-    this.#finder.wake();
-    for (const server of this.#servers.values()) server.wake();
+    const ids = [...(serverIds ?? this.#servers.keys())];
+    for (const id of ids) this.#servers.get(id)?.wake();
+    if (serverIds === undefined || ids.some((id) => !this.#servers.has(id))) this.#finder.wake();
   }
 
   /** Resolves when nothing runs or was woken; what waits for its time keeps waiting. */

@@ -14,6 +14,7 @@ import type { SettlementAction } from '../domain/settlement.ts';
 import type { Services } from '../services.ts';
 import { cutPeriod, insertPlacement, loadChain } from './subscription-chain.ts';
 import { tellPayment, tellPeriod } from './tell-money.ts';
+import { wakeHostsOf } from './wake-hosts.ts';
 
 export type SettleDeps = Pick<Services, 'clock' | 'random' | 'reconciler' | 'parkedEvents' | 'outbox'>;
 
@@ -29,11 +30,9 @@ export async function applyActions(deps: SettleDeps, tx: Tx, decided: Decided): 
   const step: Step = { ...decided, deps, now: deps.clock.now(), childId: null, granted: undefined };
   for (const action of decided.actions) await applyAction(tx, step, action);
   for (const action of decided.actions) await tellAction(tx, step, action);
-  tx.onCommit(() => {
-    deps.reconciler.wake();
-    // A refund that came before its payment waits in the inbox.
-    deps.parkedEvents.wake();
-  });
+  await wakeHostsOf(deps, tx, decided.userId);
+  // A refund that came before its payment waits in the inbox.
+  tx.onCommit(() => deps.parkedEvents.wake());
 }
 
 interface Step extends Decided {

@@ -4,6 +4,7 @@ import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { lockUserKeepingAnAdmin } from './keep-an-admin.ts';
 import { endAllSessions } from './logout.ts';
+import { wakeHostsOf } from './wake-hosts.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'reconciler'>;
 
@@ -23,7 +24,7 @@ export async function blockUser({ store, clock, reconciler }: Deps, { userId, so
     if (user.status === 'blocked') return user;
     await endAllSessions(tx, user, at);
     await audit(tx, { ...source, at, action: 'user.block', target: `user:${userId}` });
-    tx.onCommit(() => reconciler.wake());
+    await wakeHostsOf({ reconciler }, tx, userId);
     return updated(await updateUser(tx, userId, { status: 'blocked', blocked_at: at }));
   });
 }
@@ -39,7 +40,7 @@ export async function unblockUser({ store, clock, reconciler }: Deps, { userId, 
     if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
     if (user.status === 'active') return user;
     await audit(tx, { ...source, at, action: 'user.unblock', target: `user:${userId}` });
-    tx.onCommit(() => reconciler.wake());
+    await wakeHostsOf({ reconciler }, tx, userId);
     return updated(await updateUser(tx, userId, { status: 'active', blocked_at: null }));
   });
 }

@@ -34,7 +34,7 @@ export async function changeOwnedPeer<T>(
     const result = await apply(tx, peer);
     const row = { at: clock.now(), action, target: `peer:${peerId}`, details: { user_id: peer.user_id } };
     if (source !== undefined) await audit(tx, { ...source, ...row });
-    tx.onCommit(() => reconciler.wake());
+    tx.onCommit(() => reconciler.wake([peer.server_id]));
     return result;
   });
 }

@@ -1,4 +1,13 @@
-import { countDevices, findPeerBySubmittedKey, insertPeer, lockUser, type PeerRow, type Tx } from '@vpn-api/db';
+import {
+  countDevices,
+  findKeylessPeer,
+  findPeerBySubmittedKey,
+  insertPeer,
+  lockUser,
+  type PeerRow,
+  type Tx,
+} from '@vpn-api/db';
+import type { PublicKey } from '@vpn-api/wg';
 import type { AccountActor } from '../api/actor.ts';
 import { DomainError } from '../domain/errors.ts';
 import type { Instant } from '../domain/instant.ts';
@@ -7,7 +16,7 @@ import type { Services } from '../services.ts';
 import { assertMayActFor } from './act-for-user.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { type JudgedPeer, judgePeer } from './peer-access.ts';
-import { chooseKeys, type PeerKeys } from './peer-keys.ts';
+import { chooseKeys, readSubmittedKey } from './peer-keys.ts';
 import { addressColumns, asKeyConflict, assertKeyFree, storeKeys } from './peer-rows.ts';
 import { type Placement, placePeer } from './place-peer.ts';
 import { loadChain } from './subscription-chain.ts';
@@ -34,15 +43,16 @@ export interface PeerCommit {
 
 /**
  * Gives a user a device: keys, an address and the intent, in one transaction. The host follows; no call to it is made.
- * The same submitted key again answers the peer it made.
+ * The same submitted key again answers the peer it made. On a host that makes the keys the peer has none yet: see
+ * `awaitKeys`; until it has them, a repeat answers the same peer.
  * @throws DomainError `no_active_subscription`, `device_limit_reached`, `key_conflict`, `no_capacity`, `user_not_found`,
- * `server_not_found`, `client_key_required`, `not_allowed`
+ * `server_not_found`, `client_key_required`, `client_keys_not_supported`, `not_allowed`
  */
 export async function createPeer(deps: Deps, input: CreatePeer, commit: PeerCommit): Promise<CreatedPeer> {
-  const keys = chooseKeys(deps.config, input.publicKey);
+  const submitted = readSubmittedKey(input.publicKey);
   try {
     return await deps.store.transaction(async (tx) => {
-      const created = await findOrInsert(deps, tx, { input, keys, now: deps.clock.now() });
+      const created = await findOrInsert(deps, tx, { input, submitted, now: deps.clock.now() });
       await commit.beforeCommit(tx, created);
       if (commit.source !== undefined) await auditCreation(tx, deps, commit.source, created.peer);
       return created;
@@ -54,20 +64,23 @@ export async function createPeer(deps: Deps, input: CreatePeer, commit: PeerComm
 
 interface Creation {
   readonly input: CreatePeer;
-  readonly keys: PeerKeys;
+  readonly submitted: PublicKey | null;
   readonly now: Instant;
 }
 
-async function findOrInsert(deps: Deps, tx: Tx, { input, keys, now }: Creation): Promise<CreatedPeer> {
+async function findOrInsert(deps: Deps, tx: Tx, { input, submitted, now }: Creation): Promise<CreatedPeer> {
   const user = await lockUser(tx, input.userId);
   if (user === undefined || user.removed_at !== null) throw new DomainError('user_not_found');
   assertMayActFor(input.caller, user);
-  const existing = keys.submitted === null ? undefined : await findPeerBySubmittedKey(tx, user.id, keys.submitted);
+  const existing =
+    submitted === null
+      ? await findKeylessPeer(tx, user.id, input.deviceName ?? null)
+      : await findPeerBySubmittedKey(tx, user.id, submitted);
   if (existing !== undefined) return { ...(await judgePeer(tx, existing, now)), privateKey: null };
   await assertRoomForDevice(tx, user.id, now);
-  const peer = await insertPlaced(deps, tx, { input, keys, now });
-  tx.onCommit(() => deps.reconciler.wake());
-  return { ...(await judgePeer(tx, peer, now)), privateKey: keys.privateKey };
+  const { peer, privateKey } = await insertPlaced(deps, tx, { input, submitted, now });
+  tx.onCommit(() => deps.reconciler.wake([peer.server_id]));
+  return { ...(await judgePeer(tx, peer, now)), privateKey };
 }
 
 async function assertRoomForDevice(tx: Tx, userId: number, now: Instant): Promise<void> {
@@ -77,9 +90,10 @@ async function assertRoomForDevice(tx: Tx, userId: number, now: Instant): Promis
   if ((await countDevices(tx, userId)) >= limit) throw new DomainError('device_limit_reached');
 }
 
-async function insertPlaced(deps: Deps, tx: Tx, { input, keys, now }: Creation): Promise<PeerRow> {
-  await assertKeyFree(tx, keys.publicKey);
+async function insertPlaced(deps: Deps, tx: Tx, { input, submitted, now }: Creation) {
   const { server, index } = await placePeer(tx, input, now);
+  const keys = chooseKeys(deps.config, server, submitted);
+  if (keys.publicKey !== null) await assertKeyFree(tx, keys.publicKey);
   const peer = await insertPeer(tx, {
     user_id: input.userId,
     server_id: server.id,
@@ -90,7 +104,7 @@ async function insertPlaced(deps: Deps, tx: Tx, { input, keys, now }: Creation):
     pending_since: now,
     created_at: now,
   });
-  return storeKeys(deps, tx, { peer, keys });
+  return { peer: await storeKeys(deps, tx, { peer, keys }), privateKey: keys.privateKey };
 }
 
 async function auditCreation(tx: Tx, { clock }: Deps, source: AuditSource, peer: PeerRow): Promise<void> {

@@ -1,5 +1,5 @@
 import { findServerByName, type NewServer, type ServerRow, type Tx, updateServer, upsertEnvServer } from '@vpn-api/db';
-import { derivePublicKey, generateKeyPair, type PrivateKey, type WgDriver } from '@vpn-api/wg';
+import { DriverError, derivePublicKey, generateKeyPair, type PrivateKey, type WgDriver } from '@vpn-api/wg';
 import type { Config } from '../config/config.ts';
 import type { Services } from '../services.ts';
 import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
@@ -100,18 +100,26 @@ function endpointHost({ publicUrl }: Config): string | undefined {
 }
 
 /**
- * Asks the host what client configs need and the settings do not say: its public key, and the port for the endpoint.
- * Answers the row as it is then.
+ * Asks the host what client configs need and the settings do not say: its public key, and where clients connect to.
+ * Answers the row as it is then. A host that does not tell is asked again in the next pass.
  */
 export async function learnFromHost(
   { store, config }: Pick<Services, 'store' | 'config'>,
   server: ServerRow,
   { driver, signal }: { readonly driver: WgDriver; readonly signal: AbortSignal },
 ): Promise<ServerRow> {
-  if (server.public_key !== null && server.endpoint !== null) return server;
-  const { publicKey, listenPort } = await driver.describe(signal);
+  if (server.driver === 'none' || (server.public_key !== null && server.endpoint !== null)) return server;
+  const told = await driver.describe(signal).catch(unlessRefused);
+  if (told === undefined) return server;
   const host = endpointHost(config);
-  const endpoint = host === undefined || listenPort === undefined ? null : `${host}:${listenPort}`;
-  const patch = { public_key: server.public_key ?? publicKey, endpoint: server.endpoint ?? endpoint };
-  return (await updateServer(store, server.id, patch)) ?? server;
+  const ownEndpoint = host === undefined || told.listenPort === undefined ? null : `${host}:${told.listenPort}`;
+  const patch = {
+    public_key: server.public_key ?? told.publicKey,
+    endpoint: server.endpoint ?? told.endpoint ?? ownEndpoint,
+  };
+  return updateServer(store, server.id, patch);
+}
+
+function unlessRefused(error: unknown): undefined {
+  if (!(error instanceof DriverError) || error.code !== 'refused') throw error;
 }

@@ -8,6 +8,7 @@ import type { Committing } from './committing.ts';
 import { type Chain, grantPeriod, loadChain, lockChain } from './subscription-chain.ts';
 import { asSaleError, firstPrice, termsOf } from './tariff-terms.ts';
 import { tellPeriod } from './tell-money.ts';
+import { wakeHostsOf } from './wake-hosts.ts';
 
 export interface GrantSubscription {
   readonly userId: number;
@@ -41,7 +42,7 @@ export async function grantSubscription(
       await tellPeriod({ clock, outbox }, tx, period);
       const granted = { period, chain: await loadChain(tx, input.userId), at: now };
       await beforeCommit(tx, granted);
-      tx.onCommit(() => reconciler.wake());
+      await wakeHostsOf({ reconciler }, tx, input.userId);
       return granted;
     });
   } catch (error) {

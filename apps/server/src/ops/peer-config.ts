@@ -6,13 +6,14 @@ import type { Services } from '../services.ts';
 
 /**
  * The wg-quick file of a peer. With `template` a key that only the client has is left as a placeholder.
- * @throws DomainError `config_not_found` when the host's key or endpoint is not known yet, `private_key_not_stored`
+ * @throws DomainError `peer_pending` while the host has not told its keys, `config_not_found` when the host's key or endpoint is not known yet, `private_key_not_stored`
  */
 export async function peerConfigText(
   { store, secretBox }: Pick<Services, 'store' | 'secretBox'>,
   peer: PeerRow,
   { template }: { readonly template: boolean },
 ): Promise<string> {
+  if (peer.public_key === null) throw new DomainError('peer_pending', { retryAfterSeconds: 2 });
   const server = await findServer(store, peer.server_id);
   if (server?.public_key == null || server.endpoint === null) throw new DomainError('config_not_found');
   const unseal = (column: SealContext['column'], text: string | null) =>

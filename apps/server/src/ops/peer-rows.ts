@@ -6,8 +6,9 @@ import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import type { PeerKeys } from './peer-keys.ts';
 
-/** Columns of a peer that follow from its place in the server's pools. */
-export function addressColumns(server: ServerRow, index: number) {
+/** Columns of a peer that follow from its place in the server's pools; null where the host chooses the address. */
+export function addressColumns(server: ServerRow, index: number | null) {
+  if (index === null) return { address_index: null, wg_ip: null, wg_ip6: null };
   const pools = addressPools(server);
   const { v4, v6 } = peerAddresses(pools.v4, pools.v6, index);
   return { address_index: index, wg_ip: v4, wg_ip6: v6 };
@@ -28,11 +29,15 @@ export function storeKeys(
   { peer, keys }: { readonly peer: PeerRow; readonly keys: PeerKeys },
 ): Promise<PeerRow> {
   const columns = { public_key: keys.publicKey, key_origin: keys.origin, submitted_key: keys.submitted };
-  return updatePeer(tx, peer.id, { ...columns, ...sealedKeys({ secretBox }, peer.id, keys) });
+  return updatePeer(tx, peer.id, { ...columns, ...sealKeys({ secretBox }, peer.id, keys) });
 }
 
 /** Seals the secret halves for the row they belong to; its id is part of what is authenticated. */
-function sealedKeys({ secretBox }: Pick<Services, 'secretBox'>, rowId: number, { privateKey, presharedKey }: PeerKeys) {
+export function sealKeys(
+  { secretBox }: Pick<Services, 'secretBox'>,
+  rowId: number,
+  { privateKey, presharedKey }: Pick<PeerKeys, 'privateKey' | 'presharedKey'>,
+) {
   const seal = (column: SealContext['column'], text: string | null) =>
     text === null ? null : secretBox.seal({ column, rowId }, text);
   return {

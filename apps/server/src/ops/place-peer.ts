@@ -33,19 +33,24 @@ const MAX_SERVERS = 10_000;
 /** How soon a caller may ask again for a place: addresses come back all the time. */
 const RETRY_SECONDS = 60;
 
+/** A wg-easy gives out the addresses itself. */
+export function choosesAddresses({ driver }: Pick<ServerRow, 'driver'>): boolean {
+  return driver === 'wg-easy';
+}
+
 /**
- * Picks a server and a free address on it. The server's row is locked, so that two callers never pick the same address.
+ * Picks a server and a free address on it; null where the host chooses the address. The server's row is locked, so that two callers never pick the same address.
  * @throws DomainError `server_not_found`, `no_capacity`
  */
 export async function placePeer(
   tx: Tx,
   placement: Placement,
   now: Instant,
-): Promise<{ server: ServerRow; index: number }> {
+): Promise<{ server: ServerRow; index: number | null }> {
   for (const { id } of await candidatesFor(tx, placement)) {
     const server = await lockServer(tx, id);
     if (server === undefined || !(await hasRoom(tx, server))) continue;
-    const index = await freeIndex(tx, server, now);
+    const index = choosesAddresses(server) ? null : await freeIndex(tx, server, now);
     if (index !== undefined) return { server, index };
   }
   throw new DomainError('no_capacity', { retryAfterSeconds: RETRY_SECONDS });

@@ -1,7 +1,7 @@
 import { changePeer, findPeer, lockPeer, lockServer, lockUser, type PeerRow } from '@vpn-api/db';
 import type { Services } from '../services.ts';
 import { addressColumns } from './peer-rows.ts';
-import { freeIndex } from './place-peer.ts';
+import { choosesAddresses, freeIndex } from './place-peer.ts';
 
 /**
  * Gives a live peer another address, if it still has the one named. Its config rises by a version: the client must fetch
@@ -19,7 +19,7 @@ export async function readdressPeer(
     const peer = await lockPeer(tx, peerId);
     if (peer === undefined || peer.removed_at !== null || !hasAddress(peer, address)) return false;
     const server = await lockServer(tx, peer.server_id);
-    const index = server === undefined ? undefined : await freeIndex(tx, server, now);
+    const index = server === undefined || choosesAddresses(server) ? undefined : await freeIndex(tx, server, now);
     if (server === undefined || index === undefined) return false;
     const config_version = peer.config_version + 1;
     await changePeer(tx, peerId, { ...addressColumns(server, index), config_version, at: now });

@@ -12,7 +12,7 @@ import { LeaseLostError, withServerLease } from './server-lease.ts';
 
 export type ReconcileDeps = Pick<
   Services,
-  'store' | 'clock' | 'random' | 'secretBox' | 'log' | 'metrics' | 'installId' | 'config'
+  'store' | 'clock' | 'random' | 'secretBox' | 'log' | 'metrics' | 'installId' | 'config' | 'outbox'
 > & {
   /** Names this run of this process in leases. */
   readonly instanceId: string;
@@ -104,8 +104,8 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, approve
   const { timeouts = TIMEOUTS } = deps;
   const driver = deps.driverFor(server);
   const observed = await driver.list(withTimeout(signal, timeouts.listMs));
-  if (server.driver !== 'none')
-    await learnFromHost(deps, server, { driver, signal: withTimeout(signal, timeouts.listMs) });
+  const learn = (row: ServerRow) => learnFromHost(deps, row, { driver, signal: withTimeout(signal, timeouts.listMs) });
+  const known = await learn(server);
   // Read after the list: a peer that was made meanwhile is set at worst twice, and never taken for foreign.
   const { installId } = deps;
   const wishes = await wishesForServer(deps.store, { serverId: server.id, installId, now: deps.clock.now() });
@@ -115,6 +115,8 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, approve
   const changes = held === undefined ? plan.diff.changes : [];
   const results = await applyPlan(deps, { lease, driver, changes, signal: withTimeout(signal, timeouts.applyMs) });
   const retryAt = await recordPass(deps, lease, { plan, results, held });
+  // Some hosts tell about themselves only once they have a peer.
+  if (results.size > 0) await learn(known);
   const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));
   const nextAt = hasMoved ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
   return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, results };

@@ -20,8 +20,10 @@ import type { PeerWish } from '../domain/peer.ts';
 import type { Services } from '../services.ts';
 import type { ChangeResults } from './apply-plan.ts';
 import { brakeText, type ServerPlan } from './plan-server.ts';
+import { type PeerReport, recordReports } from './record-reports.ts';
+import { tellPeers } from './tell-peers.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'random'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'secretBox' | 'outbox'>;
 
 /** What came of a plan. */
 export interface PassOutcome {
@@ -39,18 +41,37 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
   const { plan, held } = outcome;
   const at = deps.clock.now();
   const undone = undoneWishes(outcome);
-  const verdicts = peerVerdicts(plan, undone);
+  const refused = await recordReports(deps, lease, reportsOf(outcome));
+  const verdicts = withProblems(peerVerdicts(plan, undone), refused);
   const failed = held === undefined ? failedPeers(deps, verdicts, plan) : [];
   await deps.store.transaction(async (tx) => {
     if (!(await holdsLease(tx, lease))) return;
     await recordApplied(tx, appliedPeers(verdicts), at);
     await recordFailed(tx, failed);
+    await tellPeers(deps, tx, verdicts);
     await markGone(tx, goneKeys(plan, undone), at);
     await recordTraffic(tx, trafficOf(plan));
     await replaceForeignPeers(tx, { serverId: lease.serverId, peers: foreignPeers(plan), at });
     await recordServerSeen(tx, lease, { at, pendingChanges: undone.size, brakeReason: brakeText(plan.brake, held) });
   });
   return failed.map(({ nextAttemptAt }) => nextAttemptAt as Instant).toSorted()[0] ?? null;
+}
+
+/** What the host told about the peers that it made or was asked for. */
+function reportsOf({ plan, results }: PassOutcome): PeerReport[] {
+  const { wishes } = plan;
+  const peers = new Map(wishes.snapshot.peers.map((peer) => [peer.id, peer]));
+  const peerIds = new Map(wishes.desired.wishes.map((wish) => [wish.tag, wish.peerId]));
+  return [...results].flatMap(([change, result]): PeerReport[] => {
+    const peer = peers.get(peerIds.get(change.tag ?? '') ?? 0);
+    const reported = result.outcome === 'applied' ? result.reported : undefined;
+    return change.type !== 'set' || peer === undefined || reported === undefined ? [] : [{ peer, reported }];
+  });
+}
+
+/** A peer that the host has and whose keys cannot be kept is as good as not there. */
+function withProblems(verdicts: readonly Verdict[], problems: ReadonlyMap<number, string>): readonly Verdict[] {
+  return verdicts.map((verdict) => ({ ...verdict, problem: verdict.problem ?? problems.get(verdict.peer.id) }));
 }
 
 /** Wishes that did not come true, by key or name, with what was in the way. */
@@ -72,12 +93,14 @@ function nameOf({ publicKey, tag }: { readonly publicKey: string | null; readonl
   return publicKey ?? tag ?? '';
 }
 
-interface Verdict {
+export interface Verdict {
   readonly peer: PeerRow;
   /** What the host should have of it; undefined for a peer that cannot be wished for. */
   readonly state: PeerWish['state'] | undefined;
   /** What was in the way; undefined when the host has it as wished. */
   readonly problem: string | undefined;
+  /** Why the peer may be on the host or not; null for one that is removed. */
+  readonly reason: PeerWish['reason'];
 }
 
 /** What the pass says about each peer of the server. */
@@ -87,12 +110,12 @@ function peerVerdicts({ wishes }: ServerPlan, undone: ReadonlyMap<string, string
   const unready = new Set(desired.unready);
   return snapshot.peers.flatMap((peer): Verdict[] => {
     if (peer.server_id !== server.id) return [];
-    if (unready.has(peer.id)) return [{ peer, state: undefined, problem: whyUnready(peer, server) }];
+    if (unready.has(peer.id)) return [{ peer, state: undefined, problem: whyUnready(peer, server), reason: null }];
     const about = (wishesOf.get(peer.id) ?? []).filter((wish) => isAbout(wish, peer));
     // A removed peer without a wish was never put there; one with several is gone when all of its keys are.
     const state = about[0]?.state ?? (peer.removed_at === null ? undefined : 'absent');
     const [problem] = about.flatMap((wish) => undone.get(nameOf(wish)) ?? []);
-    return state === undefined ? [] : [{ peer, state, problem }];
+    return state === undefined ? [] : [{ peer, state, problem, reason: about[0]?.reason ?? null }];
   });
 }
 

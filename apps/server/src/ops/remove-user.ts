@@ -5,6 +5,7 @@ import { type AuditSource, audit } from './audit.ts';
 import { lockUserKeepingAnAdmin } from './keep-an-admin.ts';
 import { endAllSessions } from './logout.ts';
 import { removeUserPeers } from './remove-user-peers.ts';
+import { wakeHostsOf } from './wake-hosts.ts';
 
 /**
  * Removes an account: e-mail and Telegram id are free for a new one, the password, sessions and peers are gone. The row
@@ -34,6 +35,6 @@ export async function removeUser(
       removed_at: at,
     });
     await audit(tx, { ...source, at, action: 'user.remove', target: `user:${userId}`, details: { peers } });
-    tx.onCommit(() => reconciler.wake());
+    await wakeHostsOf({ reconciler }, tx, userId);
   });
 }

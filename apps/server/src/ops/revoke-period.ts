@@ -4,6 +4,7 @@ import { revokeCut } from '../domain/subscription.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { type Chain, cutPeriod, loadChain, lockChain } from './subscription-chain.ts';
+import { wakeHostsOf } from './wake-hosts.ts';
 
 interface RevokePeriod {
   readonly periodId: number;
@@ -30,7 +31,7 @@ export async function revokePeriod(
     await cutPeriod(tx, chain, periodId, revokeCut(period, now));
     const details = { period_id: periodId, reason };
     await audit(tx, { ...source, at: now, action: 'subscription.revoke', target: `user:${found.user_id}`, details });
-    tx.onCommit(() => reconciler.wake());
+    await wakeHostsOf({ reconciler }, tx, found.user_id);
     return loadChain(tx, found.user_id);
   });
 }

@@ -18,6 +18,7 @@ import type { Granted } from './grant-subscription.ts';
 import { grantPeriod, loadChain } from './subscription-chain.ts';
 import { asSaleError, firstPrice, termsOf } from './tariff-terms.ts';
 import { tellPeriod } from './tell-money.ts';
+import { wakeHostsOf } from './wake-hosts.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'reconciler' | 'outbox' | 'config'>;
 
@@ -53,7 +54,7 @@ export async function startTrial(
       await tellPeriod(deps, tx, period);
       const granted = { period, chain: await loadChain(tx, input.userId), at };
       await beforeCommit(tx, granted);
-      tx.onCommit(() => reconciler.wake());
+      await wakeHostsOf({ reconciler }, tx, input.userId);
       return granted;
     });
   } catch (error) {

@@ -5,7 +5,7 @@ import type { Services } from '../services.ts';
 import { changeOwnedPeer, type PeerRequest } from './change-owned-peer.ts';
 import { type JudgedPeer, judgePeer } from './peer-access.ts';
 import { addressColumns } from './peer-rows.ts';
-import { namedIndex } from './place-peer.ts';
+import { choosesAddresses, namedIndex } from './place-peer.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'reconciler'>;
 
@@ -49,6 +49,7 @@ interface Readdress {
 
 async function readdress(tx: Tx, peer: PeerRow, { server, address, now }: Readdress): Promise<PeerRow> {
   if (peer.wg_ip === address) return peer;
+  if (choosesAddresses(server)) throw new DomainError('address_conflict');
   await lockServer(tx, server.id);
   const columns = addressColumns(server, await namedIndex(tx, server, { address, now }));
   return changePeer(tx, peer.id, { ...columns, config_version: peer.config_version + 1, at: now });

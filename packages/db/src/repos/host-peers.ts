@@ -33,6 +33,40 @@ export async function claimHostPeers(tx: Tx, { serverId, publicKeys, at }: KeyCl
   return claimed;
 }
 
+export interface ReportedKey {
+  readonly serverId: number;
+  readonly peerId: number;
+  readonly publicKey: string;
+  readonly at: string;
+}
+
+/** Writes down a key that the host made for a peer. What was a tombstone of that peer lives again. */
+export async function claimReportedKey(tx: Tx, { serverId, peerId, publicKey, at }: ReportedKey): Promise<void> {
+  const alive = { retired_at: null, gone_at: null };
+  await tx.kysely
+    .insertInto('host_peers')
+    .values((eb) => ({
+      server_id: serverId,
+      public_key: publicKey,
+      peer_id: peerId,
+      address_index: eb.selectFrom('peers').select('address_index').where('id', '=', peerId),
+      created_at: at,
+    }))
+    .onConflict((conflict) => conflict.columns(['server_id', 'public_key']).doUpdateSet({ peer_id: peerId, ...alive }))
+    .execute();
+}
+
+/** A key that must go from one host although its peer lives. */
+export async function retireHostKey(tx: Tx, { serverId, publicKey, at }: Omit<ReportedKey, 'peerId'>): Promise<void> {
+  await tx.kysely
+    .updateTable('host_peers')
+    .set({ retired_at: at })
+    .where('server_id', '=', serverId)
+    .where('public_key', '=', publicKey)
+    .where('retired_at', 'is', null)
+    .execute();
+}
+
 /** Every key of ours that the host has or ever had, in order of id. */
 export function listHostPeers(q: Queryable, serverId: number): Promise<HostPeerRow[]> {
   return q.kysely.selectFrom('host_peers').selectAll().where('server_id', '=', serverId).orderBy('id').execute();

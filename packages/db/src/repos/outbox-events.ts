@@ -1,7 +1,7 @@
 import { type Insertable, type Selectable, sql } from 'kysely';
 import type { OutboxEvents } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { bulkValues, DEFAULT_LIMIT, given } from './page.ts';
+import { bulkValues, chunks, DEFAULT_LIMIT, given } from './page.ts';
 import { setSettingOnce } from './settings.ts';
 
 export type OutboxEventRow = Selectable<OutboxEvents>;
@@ -18,6 +18,11 @@ export async function insertOutboxEvent(tx: Tx, event: NewOutboxEvent): Promise<
     .returning('id')
     .executeTakeFirst();
   return inserted !== undefined;
+}
+
+/** Many at once, none of which has a dedupe key. */
+export async function insertOutboxEvents(tx: Tx, events: readonly Omit<NewOutboxEvent, 'dedupe_key'>[]): Promise<void> {
+  for (const some of chunks(events)) await tx.kysely.insertInto('outbox_events').values(some).execute();
 }
 
 const PUBLISHER = 'outbox_publisher';

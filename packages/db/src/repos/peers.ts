@@ -53,6 +53,34 @@ export function findPeerBySubmittedKey(
     .executeTakeFirst();
 }
 
+/** A live peer of a host that makes the keys and has not told them yet, by what its owner called the device. */
+export function findKeylessPeer(q: Queryable, userId: number, deviceName: string | null): Promise<PeerRow | undefined> {
+  const keyless = live(q).selectAll().where('user_id', '=', userId).where('public_key', 'is', null);
+  const named =
+    deviceName === null ? keyless.where('device_name', 'is', null) : keyless.where('device_name', '=', deviceName);
+  return named.orderBy('id').limit(1).executeTakeFirst();
+}
+
+/** The servers that a user's peers are on, those included that must still go from there. */
+export async function listServerIdsOfUser(q: Queryable, userId: number): Promise<number[]> {
+  const rows = await q.kysely
+    .selectFrom('peers')
+    .select('server_id')
+    .distinct()
+    .where('user_id', '=', userId)
+    .where((eb) => eb.or([eb('removed_at', 'is', null), eb('applied_state', '!=', 'absent')]))
+    .execute();
+  return rows.map((row) => row.server_id);
+}
+
+/** Whether another live peer, or a server itself, has the key. */
+export async function isKeyOfAnother(q: Queryable, publicKey: string, peerId: number): Promise<boolean> {
+  const { rows } = await sql`select 1 from peers
+      where public_key = ${publicKey} and removed_at is null and id <> ${peerId}
+    union all select 1 from servers where public_key = ${publicKey} limit 1`.execute(q.kysely);
+  return rows.length > 0;
+}
+
 /** Devices as the limit counts them: everything that is not being removed, deactivated peers too. */
 export function countDevices(q: Queryable, userId: number): Promise<number> {
   return countOf(live(q).where('user_id', '=', userId));
@@ -125,6 +153,28 @@ function wanted(at: string) {
     attempts: 0,
     next_attempt_at: null,
   };
+}
+
+export interface ReportedColumns
+  extends Pick<
+    PeerRow,
+    'public_key' | 'private_key_sealed' | 'preshared_key_sealed' | 'wg_ip' | 'wg_ip6' | 'config_version'
+  > {
+  readonly id: number;
+  /** The wanted version that was asked for. */
+  readonly version: number;
+}
+
+/** Keys and addresses as the host made them. False when the peer was changed or removed since it was asked. */
+export async function recordReported(tx: Tx, { id, version, ...columns }: ReportedColumns): Promise<boolean> {
+  const { numUpdatedRows } = await tx.kysely
+    .updateTable('peers')
+    .set({ ...columns, key_origin: 'host' })
+    .where('id', '=', id)
+    .where('wanted_version', '=', version)
+    .where('removed_at', 'is', null)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
 }
 
 export interface Applied {

@@ -7,13 +7,15 @@ export type ServerRow = Selectable<Servers>;
 export type NewServer = Omit<Insertable<Servers>, 'id'>;
 export type ServerPatch = Omit<
   Updateable<Servers>,
-  'id' | 'created_at' | 'lease_owner' | 'lease_until' | 'lease_token' | 'attempts'
+  'id' | 'created_at' | 'lease_owner' | 'lease_until' | 'lease_token'
 >;
 
 export interface ServerFilter {
   readonly region?: string | undefined;
   readonly mode?: ServerRow['mode'] | undefined;
   readonly origin?: ServerRow['origin'] | undefined;
+  /** Default: those that were not removed. */
+  readonly which?: 'kept' | 'all' | undefined;
 }
 
 /** A taken name is a unique violation of `servers(name)`. */
@@ -69,11 +71,12 @@ export interface ServerLoad {
   readonly oldest_pending_since: string | null;
 }
 
-/** For choosing a server and for showing one: a row for each server that has peers. */
-export function listServerLoads(q: Queryable): Promise<ServerLoad[]> {
+/** For choosing a server and for showing some: a row for each server that has peers, of those named or of all. */
+export function listServerLoads(q: Queryable, serverIds?: readonly number[]): Promise<ServerLoad[]> {
   return q.kysely
     .selectFrom('peers')
     .select('server_id')
+    .$if(serverIds !== undefined, (query) => query.where('server_id', 'in', serverIds as readonly number[]))
     .select((eb) => eb.fn.count<number>('id').filterWhere('removed_at', 'is', null).as('peers'))
     .select((eb) => eb.fn.min<string | null>('pending_since').as('oldest_pending_since'))
     .groupBy('server_id')
@@ -83,6 +86,45 @@ export function listServerLoads(q: Queryable): Promise<ServerLoad[]> {
 
 export function updateServer(q: Queryable, id: number, patch: ServerPatch): Promise<ServerRow> {
   return q.kysely.updateTable('servers').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
+}
+
+/** Whether a host still has to confirm that something of ours is gone. */
+export async function owesRemovals(q: Queryable, serverId: number): Promise<boolean> {
+  const { rows } = await sql`select 1 from host_peers where server_id = ${serverId} and gone_at is null
+    union all select 1 from peers
+      where server_id = ${serverId} and removed_at is not null and applied_state <> 'absent' limit 1`.execute(q.kysely);
+  return rows.length > 0;
+}
+
+/**
+ * Nobody waits for the confirmations of this host any more: what it never confirmed counts as gone. Its keys stay known as
+ * ours, so that they are removed should it return. Only for a server without live peers, whose row is locked.
+ */
+export async function forgiveRemovals(tx: Tx, serverId: number, at: string): Promise<void> {
+  await tx.kysely
+    .updateTable('host_peers')
+    .set({ gone_at: at, retired_at: sql<string>`coalesce(retired_at, ${at})` })
+    .where('server_id', '=', serverId)
+    .where('gone_at', 'is', null)
+    .execute();
+  await tx.kysely
+    .updateTable('peers')
+    .set({ applied_state: 'absent', applied_version: sql<number>`wanted_version`, pending_since: null })
+    .set({ last_error: null, attempts: 0, next_attempt_at: null })
+    .where('server_id', '=', serverId)
+    .where('removed_at', 'is not', null)
+    .where('applied_state', '!=', 'absent')
+    .execute();
+}
+
+/** What a server tells its clients has changed: all of them must fetch their configs again. Before the server's own lock. */
+export async function raiseConfigVersions(tx: Tx, serverId: number): Promise<void> {
+  await tx.kysely
+    .updateTable('peers')
+    .set({ config_version: sql<number>`config_version + 1` })
+    .where('server_id', '=', serverId)
+    .where('removed_at', 'is', null)
+    .execute();
 }
 
 export interface LeaseClaim {
@@ -187,6 +229,7 @@ function leased(q: Queryable, { serverId, token }: Lease) {
   return q.kysely.updateTable('servers').where('id', '=', serverId).where('lease_token', '=', token);
 }
 
-function matching(q: Queryable, { region, mode, origin }: ServerFilter) {
-  return q.kysely.selectFrom('servers').where((eb) => eb.and(given({ region, mode, origin })));
+function matching(q: Queryable, { region, mode, origin, which = 'kept' }: ServerFilter) {
+  const query = q.kysely.selectFrom('servers').where((eb) => eb.and(given({ region, mode, origin })));
+  return which === 'all' ? query : query.where('removed_at', 'is', null);
 }

@@ -1,9 +1,8 @@
 import { z } from 'zod';
 import { createPeer } from '../../ops/create-peer.ts';
-import { runOnce } from '../run-once.ts';
 import { userProcedure } from '../trpc.ts';
+import { creatingPeer } from './creating.ts';
 import { newPeerFields, peerSchema } from './schemas.ts';
-import { createdPeerView } from './view.ts';
 
 export const createSelf = userProcedure
   .meta({
@@ -20,8 +19,8 @@ export const createSelf = userProcedure
   .input(z.strictObject(newPeerFields))
   .output(peerSchema)
   .mutation(({ ctx, input }) =>
-    runOnce({ ctx, path: 'peer.createSelf', input }, async (saveAnswer) => {
-      const created = await createPeer(
+    creatingPeer({ ctx, path: 'peer.createSelf', input }, (beforeCommit) =>
+      createPeer(
         ctx.services,
         {
           caller: ctx.caller,
@@ -31,8 +30,7 @@ export const createSelf = userProcedure
           serverId: input.server_id,
           region: input.region,
         },
-        { source: undefined, beforeCommit: (tx, peer) => saveAnswer(tx, createdPeerView(peer)) },
-      );
-      return createdPeerView(created);
-    }),
+        { source: undefined, beforeCommit },
+      ),
+    ),
   );

@@ -4,10 +4,9 @@ import { createPeer } from '../../ops/create-peer.ts';
 import { type AccountActor, ownerFor } from '../actor.ts';
 import { auditOf } from '../audit-of.ts';
 import { id } from '../fields.ts';
-import { runOnce } from '../run-once.ts';
 import { accountProcedure } from '../trpc.ts';
+import { creatingPeer } from './creating.ts';
 import { newPeerFields, peerSchema } from './schemas.ts';
-import { createdPeerView } from './view.ts';
 
 export const createPeerProcedure = accountProcedure
   .meta({
@@ -19,8 +18,8 @@ export const createPeerProcedure = accountProcedure
   .input(z.strictObject({ user_id: id.nullish(), ...newPeerFields }))
   .output(peerSchema)
   .mutation(({ ctx, input }) =>
-    runOnce({ ctx, path: 'peer.create', input }, async (saveAnswer) => {
-      const created = await createPeer(
+    creatingPeer({ ctx, path: 'peer.create', input }, (beforeCommit) =>
+      createPeer(
         ctx.services,
         {
           caller: ctx.caller,
@@ -30,13 +29,9 @@ export const createPeerProcedure = accountProcedure
           serverId: input.server_id,
           region: input.region,
         },
-        {
-          source: ctx.caller.kind === 'user' ? undefined : auditOf(ctx),
-          beforeCommit: (tx, peer) => saveAnswer(tx, createdPeerView(peer)),
-        },
-      );
-      return createdPeerView(created);
-    }),
+        { source: ctx.caller.kind === 'user' ? undefined : auditOf(ctx), beforeCommit },
+      ),
+    ),
   );
 
 function targetUser(caller: AccountActor, userId: number | null | undefined): number {

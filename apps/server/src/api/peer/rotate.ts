@@ -1,11 +1,10 @@
 import { z } from 'zod';
 import { rotatePeer } from '../../ops/rotate-peer.ts';
 import { id } from '../fields.ts';
-import { runOnce } from '../run-once.ts';
 import { accountProcedure } from '../trpc.ts';
+import { creatingPeer } from './creating.ts';
 import { peerRequest } from './find-visible.ts';
 import { newPeerFields, peerSchema } from './schemas.ts';
-import { createdPeerView } from './view.ts';
 
 export const rotatePeerProcedure = accountProcedure
   .meta({
@@ -22,11 +21,7 @@ export const rotatePeerProcedure = accountProcedure
   .input(z.strictObject({ peer_id: id, wg_public_key: newPeerFields.wg_public_key }))
   .output(peerSchema)
   .mutation(({ ctx, input }) =>
-    runOnce({ ctx, path: 'peer.rotate', input }, async (saveAnswer) => {
-      const rotated = await rotatePeer(ctx.services, peerRequest(ctx, input.peer_id), {
-        publicKey: input.wg_public_key,
-        beforeCommit: (tx, peer) => saveAnswer(tx, createdPeerView(peer)),
-      });
-      return createdPeerView(rotated);
-    }),
+    creatingPeer({ ctx, path: 'peer.rotate', input }, (beforeCommit) =>
+      rotatePeer(ctx.services, peerRequest(ctx, input.peer_id), { publicKey: input.wg_public_key, beforeCommit }),
+    ),
   );

@@ -23,6 +23,7 @@ import { buildHttpServer } from './http/server.ts';
 import { systemClock } from './jobs/clock.ts';
 import { DriverPool, driverOpener } from './jobs/drivers.ts';
 import { ExpiryNotices } from './jobs/expiry-notices.ts';
+import { makeHosts } from './jobs/hosts.ts';
 import { Housekeeping } from './jobs/housekeeping.ts';
 import { OutboxLoops } from './jobs/outbox.ts';
 import { PaymentPollLoop } from './jobs/poll-payments.ts';
@@ -75,11 +76,12 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
   const drivers = cleanup.use(new DriverPool(overrides.openDriver ?? driverOpener(core)));
   const sender = cleanup.use(new WebhookSender(new OutboundGuard(config.outboundAllow)));
   const background = makeBackground({ ...core, installId }, { drivers, sender });
-  const { reconciler, parkedEvents, paymentPolls, outbox } = background;
+  const { reconciler, parkedEvents, paymentPolls, outbox, hosts } = background;
   const services: Services = {
     ...core,
     installId,
     reconciler,
+    hosts,
     parkedEvents,
     paymentPolls,
     outbox,
@@ -190,11 +192,8 @@ function makeBackground(
   const instanceId = randomUUID();
   const outbox = new OutboxLoops({ ...parts, instanceId, sender });
   const core = { ...parts, outbox };
-  const reconciler = new ReconcileLoops({
-    ...core,
-    instanceId,
-    driverFor: (row) => drivers.driverFor(row),
-  });
+  const reconcileDeps = { ...core, instanceId, driverFor: (row: ServerRow) => drivers.driverFor(row) };
+  const reconciler = new ReconcileLoops(reconcileDeps);
   const paymentPolls: PaymentPollLoop = new PaymentPollLoop({
     ...core,
     reconciler,
@@ -205,6 +204,7 @@ function makeBackground(
   const expiryNotices = new ExpiryNotices(core);
   return {
     reconciler,
+    hosts: makeHosts(reconcileDeps),
     parkedEvents,
     paymentPolls,
     outbox,

@@ -1,4 +1,5 @@
-import type { Store } from '@vpn-api/db';
+import type { ServerRow, Store } from '@vpn-api/db';
+import type { WgDriver } from '@vpn-api/wg';
 import type { Config } from './config/config.ts';
 import type { AccessTokens } from './crypto/access-tokens.ts';
 import type { Passwords } from './crypto/passwords.ts';
@@ -7,6 +8,7 @@ import type { Instant } from './domain/instant.ts';
 import type { RateLimiter } from './http/rate-limit.ts';
 import type { Logger } from './obs/log.ts';
 import type { Metrics } from './obs/metrics.ts';
+import type { Pass } from './ops/reconcile-server.ts';
 import type { PaymentProvider } from './pay/provider.ts';
 
 /** Time as an argument: tests move it, nothing else reads the system clock. */
@@ -33,6 +35,14 @@ export interface HostWaker extends Waker {
   wake(serverIds?: Iterable<number>): void;
 }
 
+/** Hosts as a request asks for them, beside the loops that keep them. */
+export interface Hosts {
+  /** The driver that the server's loop uses too. @throws DriverError for a row that names no host */
+  driverFor(server: ServerRow): WgDriver;
+  /** One compare now, as the only one to work on the host: `busy` when another process kept it for too long. */
+  compare(serverId: number, consent: { readonly acceptedRemovals: number }): Promise<Pass>;
+}
+
 /** What one running server is made of. Use cases take the few of these that they use (`Pick<Services, …>`). */
 export interface Services {
   readonly config: Config;
@@ -44,6 +54,7 @@ export interface Services {
   readonly secretBox: SecretBox;
   readonly rateLimiter: RateLimiter;
   readonly reconciler: HostWaker;
+  readonly hosts: Hosts;
   /** Tries parked payment events again: a payment was made or settled that they may wait for. */
   readonly parkedEvents: Waker;
   /** Publishes and delivers outgoing events: one was written. */

@@ -22,10 +22,15 @@ import {
 } from '../domain/address.ts';
 import { DomainError } from '../domain/errors.ts';
 import { addSeconds, type Instant } from '../domain/instant.ts';
+import { isHealthy } from '../domain/server.ts';
 
 export interface Placement {
   readonly serverId?: number | null | undefined;
   readonly region?: string | null | undefined;
+  /** Elsewhere: the server that a peer leaves. */
+  readonly exceptServerId?: number | undefined;
+  /** Taken first where no region is asked for. */
+  readonly preferRegion?: string | null | undefined;
 }
 
 /** More servers than anybody runs from one database. */
@@ -40,7 +45,7 @@ export function choosesAddresses({ driver }: Pick<ServerRow, 'driver'>): boolean
 
 /**
  * Picks a server and a free address on it; null where the host chooses the address. The server's row is locked, so that two callers never pick the same address.
- * @throws DomainError `server_not_found`, `no_capacity`
+ * @throws DomainError `server_not_found`, `server_retired`, `no_capacity`
  */
 export async function placePeer(
   tx: Tx,
@@ -49,6 +54,9 @@ export async function placePeer(
 ): Promise<{ server: ServerRow; index: number | null }> {
   for (const { id } of await candidatesFor(tx, placement)) {
     const server = await lockServer(tx, id);
+    // What was read before the lock may have changed since.
+    if (placement.serverId != null) assertTakesNamed(server);
+    else if (server === undefined || !takesPeers(server)) continue;
     if (server === undefined || !(await hasRoom(tx, server))) continue;
     const index = choosesAddresses(server) ? null : await freeIndex(tx, server, now);
     if (index !== undefined) return { server, index };
@@ -56,26 +64,50 @@ export async function placePeer(
   throw new DomainError('no_capacity', { retryAfterSeconds: RETRY_SECONDS });
 }
 
-/** A named server is taken even while it drains. */
-async function candidatesFor(tx: Tx, { serverId, region }: Placement): Promise<readonly ServerRow[]> {
-  if (serverId != null) {
-    const named = await findServer(tx, serverId);
-    if (named === undefined) throw new DomainError('server_not_found');
-    return [named];
-  }
+/** A named server is taken even while it drains or is only observed. */
+async function candidatesFor(tx: Tx, placement: Placement): Promise<readonly ServerRow[]> {
+  const { serverId, region } = placement;
+  if (serverId != null) return [assertTakesNamed(await findServer(tx, serverId))];
   const servers = await listServers(tx, { region: region ?? undefined }, { limit: MAX_SERVERS });
-  return leastLoadedFirst(
-    tx,
-    servers.filter((server) => server.draining_at === null),
-  );
+  return bestFirst(tx, openServers(servers, placement), placement);
 }
 
-/** By peers for their weight. Counting takes as long as there are peers, so not where there is no choice. */
-async function leastLoadedFirst(tx: Tx, servers: readonly ServerRow[]): Promise<readonly ServerRow[]> {
+/** @throws DomainError `server_not_found`, `server_retired` */
+function assertTakesNamed(server: ServerRow | undefined): ServerRow {
+  if (server === undefined || server.removed_at !== null) throw new DomainError('server_not_found');
+  if (server.retired_at !== null) throw new DomainError('server_retired');
+  return server;
+}
+
+/**
+ * Servers that nobody has to name. An observed one would let a customer wait for a person; only where the settings
+ * describe the one server that there is, its peers wait there rather than nowhere.
+ */
+function openServers(servers: readonly ServerRow[], { exceptServerId }: Placement): readonly ServerRow[] {
+  const open = servers.filter((server) => takesPeers(server) && server.id !== exceptServerId);
+  const applied = open.filter(({ mode }) => mode === 'apply');
+  return applied.length > 0 ? applied : open.filter(({ origin }) => origin === 'env');
+}
+
+function takesPeers({ draining_at, retired_at, removed_at }: ServerRow): boolean {
+  return draining_at === null && retired_at === null && removed_at === null;
+}
+
+/**
+ * Healthy ones first, then those where the peer is now, then by peers for their weight. Counting takes as long as there
+ * are peers, so not where there is no choice.
+ */
+async function bestFirst(
+  tx: Tx,
+  servers: readonly ServerRow[],
+  { preferRegion }: Placement,
+): Promise<readonly ServerRow[]> {
   if (servers.length < 2) return servers;
   const peers = new Map((await listServerLoads(tx)).map((load) => [load.server_id, load.peers]));
   const load = ({ id, weight }: ServerRow) => (weight === 0 ? Number.MAX_VALUE : (peers.get(id) ?? 0) / weight);
-  return servers.toSorted((a, b) => load(a) - load(b) || a.id - b.id);
+  const far = ({ region }: ServerRow) => Number(preferRegion != null && region !== preferRegion);
+  const ill = (server: ServerRow) => Number(!isHealthy(server));
+  return servers.toSorted((a, b) => ill(a) - ill(b) || far(a) - far(b) || load(a) - load(b) || a.id - b.id);
 }
 
 async function hasRoom(tx: Tx, { id, capacity }: ServerRow): Promise<boolean> {

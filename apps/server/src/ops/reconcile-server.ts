@@ -47,6 +47,8 @@ export interface PassOptions {
   readonly signal: AbortSignal;
   /** A person has seen the plan: the brake is off for this pass. */
   readonly approved?: boolean;
+  /** A person has seen a plan that takes so many peers off for no scheduled reason: no larger one is carried out. */
+  readonly acceptedRemovals?: number | undefined;
 }
 
 /**
@@ -57,13 +59,18 @@ export interface PassOptions {
  */
 export async function reconcileServer(deps: ReconcileDeps, serverId: number, options: PassOptions): Promise<Pass> {
   const server = await findServer(deps.store, serverId);
-  if (server === undefined) return { outcome: 'waiting', changes: 0, nextAt: null };
+  if (server === undefined || isLeftAlone(server)) return { outcome: 'waiting', changes: 0, nextAt: null };
   const waitsUntil = backoffEnd(server, deps.clock.now());
   if (waitsUntil !== undefined) return { outcome: 'waiting', changes: 0, nextAt: waitsUntil };
   const pass = await withServerLease(deps, { serverId, owner: deps.instanceId }, (lease, lost) =>
     measuredPass(deps, { server, lease, ...options, signal: AbortSignal.any([options.signal, lost]) }),
   );
   return pass ?? busyPass(deps);
+}
+
+/** A host that was given up, or that is no longer ours to ask. */
+function isLeftAlone({ retired_at, removed_at }: ServerRow): boolean {
+  return retired_at !== null || removed_at !== null;
 }
 
 function busyPass({ clock }: ReconcileDeps): Pass {
@@ -100,7 +107,7 @@ interface Compared {
   readonly results: ChangeResults;
 }
 
-async function comparePass(deps: ReconcileDeps, { server, lease, signal, approved }: PassInput): Promise<Compared> {
+async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...consent }: PassInput): Promise<Compared> {
   const { timeouts = TIMEOUTS } = deps;
   const driver = deps.driverFor(server);
   const observed = await driver.list(withTimeout(signal, timeouts.listMs));
@@ -110,7 +117,7 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, approve
   const { installId } = deps;
   const wishes = await wishesForServer(deps.store, { serverId: server.id, installId, now: deps.clock.now() });
   const plan = planServer(deps, wishes, observed);
-  const held = holdReason(plan, approved);
+  const held = holdReason(plan, consent);
   if (held === 'braked') warnOfBrake(deps, plan);
   const changes = held === undefined ? plan.diff.changes : [];
   const results = await applyPlan(deps, { lease, driver, changes, signal: withTimeout(signal, timeouts.applyMs) });
@@ -127,10 +134,14 @@ function withTimeout(signal: AbortSignal, milliseconds: number): AbortSignal {
 }
 
 /** A host in `observe` mode is only looked at; a braked one waits for a person. */
-function holdReason(plan: ServerPlan, approved = false): 'planned' | 'braked' | undefined {
+function holdReason(
+  plan: ServerPlan,
+  { approved = false, acceptedRemovals = 0 }: Pick<PassOptions, 'approved' | 'acceptedRemovals'>,
+): 'planned' | 'braked' | undefined {
   const { server } = plan.wishes;
   if (server.mode === 'observe') return 'planned';
-  if (plan.brake === undefined || approved || isAgreed(plan.brake, server)) return undefined;
+  if (plan.brake === undefined || approved || plan.brake.unscheduled <= acceptedRemovals) return undefined;
+  if (isAgreed(plan.brake, server)) return undefined;
   return 'braked';
 }
 

@@ -14,6 +14,7 @@ import { Metrics } from '../../src/obs/metrics.ts';
 import { makeProviders } from '../../src/pay/providers.ts';
 import type { Services } from '../../src/services.ts';
 import { ManualClock } from '../manual-clock.ts';
+import { noHosts } from '../no-hosts.ts';
 
 export const START = '2026-11-22T12:00:00.000Z';
 export const PROMOTE_SECRET = 'promote-secret-of-the-tests-0123456789';
@@ -83,6 +84,7 @@ export class World implements AsyncDisposable {
           this.wakes += 1;
         },
       },
+      hosts: noHosts,
       parkedEvents: { wake: () => {} },
       outbox: { wake: () => {} },
       paymentPolls: { wake: () => {} },

@@ -32,6 +32,7 @@ import { settleParked } from '../../src/ops/settle-parked.ts';
 import { makeProviders } from '../../src/pay/providers.ts';
 import type { Services, Waker } from '../../src/services.ts';
 import { ManualClock } from '../manual-clock.ts';
+import { noHosts } from '../no-hosts.ts';
 
 export const START = '2026-11-22T12:00:00.000Z';
 export const SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
@@ -94,6 +95,7 @@ export class Shop implements AsyncDisposable {
       secretBox: new SecretBox(encryptionKeys),
       rateLimiter: new RateLimiter(config.rateLimits),
       reconciler: this.#counter('reconciler'),
+      hosts: noHosts,
       parkedEvents: this.#counter('parkedEvents'),
       outbox: this.#counter('outbox'),
       paymentPolls: this.#counter('paymentPolls'),

@@ -76,7 +76,10 @@ export const errorTable = {
   server_exists: { status: 409, detail: 'A server with this name exists' },
   server_from_settings: { status: 409, detail: 'The settings describe this server; change it there' },
   server_has_peers: { status: 409, detail: 'The server has peers; evacuate it first' },
-  server_owes_removals: { status: 409, detail: 'The host has not confirmed every removal yet; wait for it, or retire it' },
+  server_owes_removals: {
+    status: 409,
+    detail: 'The host has not confirmed every removal yet; wait for it, or retire it',
+  },
   server_retired: { status: 409, detail: 'The server is retired' },
   pool_in_use: { status: 409, detail: 'The pools of a server with peers can only grow' },
   plan_not_accepted: {
@@ -93,7 +96,10 @@ export const errorTable = {
   headers_too_large: { status: 431, detail: 'The request headers are too large' },
   internal_error: { status: 500, detail: 'Internal Server Error' },
   host_refused: { status: 502, detail: 'The WireGuard host refused' },
-  host_auth_failed: { status: 502, detail: 'The WireGuard host refuses the credentials, or its key is not the pinned one' },
+  host_auth_failed: {
+    status: 502,
+    detail: 'The WireGuard host refuses the credentials, or its key is not the pinned one',
+  },
   host_interface_missing: { status: 502, detail: 'The WireGuard host has no such interface' },
   host_bad_answer: { status: 502, detail: 'The WireGuard host answered something that cannot be read' },
   provider_refused: { status: 502, detail: 'The payment provider refused' },

@@ -33,6 +33,7 @@ import { createLogger, type Logger } from './obs/log.ts';
 import { Metrics } from './obs/metrics.ts';
 import { checkEncryptionKey } from './ops/check-encryption-key.ts';
 import { syncEnvServer } from './ops/env-server.ts';
+import type { ReconcileDeps } from './ops/reconcile-server.ts';
 import { WebhookSender } from './ops/send-webhook.ts';
 import { makeProviders } from './pay/providers.ts';
 import type { Clock, Random, Services } from './services.ts';
@@ -192,8 +193,13 @@ function makeBackground(
   const instanceId = randomUUID();
   const outbox = new OutboxLoops({ ...parts, instanceId, sender });
   const core = { ...parts, outbox };
-  const reconcileDeps = { ...core, instanceId, driverFor: (row: ServerRow) => drivers.driverFor(row) };
-  const reconciler = new ReconcileLoops(reconcileDeps);
+  const reconcileDeps: ReconcileDeps = {
+    ...core,
+    instanceId,
+    driverFor: (row) => drivers.driverFor(row),
+    reconciler: { wake: (serverIds) => reconciler.wake(serverIds) },
+  };
+  const reconciler: ReconcileLoops = new ReconcileLoops(reconcileDeps);
   const paymentPolls: PaymentPollLoop = new PaymentPollLoop({
     ...core,
     reconciler,

@@ -19,6 +19,7 @@ export * from './repos/sessions.ts';
 export * from './repos/settings.ts';
 export * from './repos/subscription-periods.ts';
 export * from './repos/tariffs.ts';
+export * from './repos/traffic.ts';
 export * from './repos/trial-claims.ts';
 export * from './repos/users.ts';
 export * from './repos/webhook-deliveries.ts';

@@ -9,6 +9,7 @@ import {
   type SubscriptionState,
   subscriptionAt,
 } from './subscription.ts';
+import { isQuotaExceeded, type QuotaFacts } from './traffic.ts';
 
 export type AccessReason =
   | 'active'
@@ -46,6 +47,16 @@ export function peerAccess(facts: AccessFacts): PeerAccess {
   if (facts.rank >= (subscription.current?.device_limit ?? 0)) return denied('device_limit_exceeded');
   if (facts.quotaExceeded === true) return denied('quota_exceeded');
   return { allowed: true, reason: subscription.status };
+}
+
+/** What the period in force takes away while it lasts. */
+export function periodRestrictions(
+  current: (QuotaFacts & { readonly disputed_at?: string | null }) | undefined,
+): Required<Pick<AccessFacts, 'disputed' | 'quotaExceeded'>> {
+  return {
+    disputed: (current?.disputed_at ?? null) !== null,
+    quotaExceeded: current !== undefined && isQuotaExceeded(current),
+  };
 }
 
 function denied(reason: AccessReason): PeerAccess {
@@ -124,6 +135,8 @@ export interface SnapshotPeer extends DeviceFacts {
 
 export interface SnapshotPeriod extends PeriodFacts {
   readonly user_id: number;
+  /** Traffic of all the user's peers, on whichever server, while this was the period in force. */
+  readonly used_bytes: number;
   /** From the payment that the period came from, if any. */
   readonly disputed_at?: string | null;
 }
@@ -147,7 +160,6 @@ export interface DesiredSnapshot {
   readonly peers: readonly SnapshotPeer[];
   /** Every key ever tried on this server, gone ones too: one that comes back with an old backup is removed again. */
   readonly hostPeers: readonly SnapshotHostPeer[];
-  readonly quotaExceededUserIds?: ReadonlySet<number>;
 }
 
 /** A wish for the host, still without its preshared key, which only the caller can unseal. */
@@ -228,8 +240,7 @@ function userStates(snapshot: DesiredSnapshot, now: string): ReadonlyMap<number,
       const state: UserState = {
         ...user,
         subscription,
-        disputed: (subscription.current?.disputed_at ?? null) !== null,
-        quotaExceeded: snapshot.quotaExceededUserIds?.has(user.id) ?? false,
+        ...periodRestrictions(subscription.current),
         nextChangeAt: nextChangeAt(folded, now),
       };
       return [user.id, state];
@@ -339,7 +350,7 @@ export function mustBrake({ unscheduled, present }: BrakeCounts): boolean {
   return unscheduled > BRAKE_MINIMUM && unscheduled * 100 > present * BRAKE_PERCENT;
 }
 
-/** Time alone suspends these: they are what expiry does every day and never set off the brake. */
+/** Time alone, or their own traffic, suspends these: it happens every day and never sets off the brake. */
 export function isScheduledSuspension(reason: AccessReason | null): boolean {
-  return reason === 'expired';
+  return reason === 'expired' || reason === 'quota_exceeded';
 }

@@ -1,6 +1,7 @@
 import {
   purgeIdempotencyKeys,
   purgeOutboxEvents,
+  purgePeerUsage,
   purgeSessions,
   purgeWebhookDeliveries,
   type Queryable,
@@ -8,6 +9,7 @@ import {
 } from '@vpn-api/db';
 import { ADDRESS_REST_SECONDS } from '../domain/address.ts';
 import { addSeconds, DAY_SECONDS, type Instant } from '../domain/instant.ts';
+import { utcDay } from '../domain/traffic.ts';
 import type { Services, Waker } from '../services.ts';
 import { Loop } from './loop.ts';
 
@@ -16,6 +18,8 @@ const INTERVAL_SECONDS = 60;
 const KEEP_SESSIONS_SECONDS = DAY_SECONDS;
 /** For how long `GET /events` and the delivery logs look back. */
 const KEEP_EVENTS_SECONDS = 30 * DAY_SECONDS;
+/** Daily traffic: a year and a month, so that a month can be compared with the same one of the year before. */
+const KEEP_USAGE_SECONDS = 400 * DAY_SECONDS;
 
 /** Deletes what has run out, and frees the addresses that have rested. */
 export class Housekeeping implements Waker, AsyncDisposable {
@@ -55,6 +59,7 @@ async function tidy(q: Queryable, now: Instant, signal: AbortSignal): Promise<vo
   await untilNone(() => purgeSessions(q, addSeconds(now, -KEEP_SESSIONS_SECONDS)), signal);
   await untilNone(() => purgeWebhookDeliveries(q, addSeconds(now, -KEEP_EVENTS_SECONDS)), signal);
   await untilNone(() => purgeOutboxEvents(q, addSeconds(now, -KEEP_EVENTS_SECONDS)), signal);
+  await untilNone(() => purgePeerUsage(q, utcDay(addSeconds(now, -KEEP_USAGE_SECONDS))), signal);
 }
 
 /** Some hundred rows at a time: one statement for all would hold up every writer of an embedded database. */

@@ -7,7 +7,14 @@ import {
   type Queryable,
   type UserRow,
 } from '@vpn-api/db';
-import { deviceRanks, type PeerAccess, type PeerState, peerAccess, peerState } from '../domain/peer.ts';
+import {
+  deviceRanks,
+  type PeerAccess,
+  type PeerState,
+  peerAccess,
+  peerState,
+  periodRestrictions,
+} from '../domain/peer.ts';
 import { foldPeriods, type SubscriptionState, subscriptionAt } from '../domain/subscription.ts';
 
 /** A peer with what time and its owner's payments make of it. */
@@ -54,8 +61,8 @@ async function loadOwners(q: Queryable, userIds: readonly number[], now: string)
 }
 
 function judge(peer: PeerRow, { user, subscription }: Owner, rank: number): JudgedPeer {
-  const disputed = (subscription.current?.disputed_at ?? null) !== null;
-  const access = peerAccess({ user, subscription, disputed, deactivated_at: peer.deactivated_at, rank });
+  const restrictions = periodRestrictions(subscription.current);
+  const access = peerAccess({ user, subscription, ...restrictions, deactivated_at: peer.deactivated_at, rank });
   return { peer, access, state: peerState(peer, access), expiresAt: accessEnd(subscription) };
 }
 

@@ -12,7 +12,7 @@ import { LeaseLostError, withServerLease } from './server-lease.ts';
 
 export type ReconcileDeps = Pick<
   Services,
-  'store' | 'clock' | 'random' | 'secretBox' | 'log' | 'metrics' | 'installId' | 'config' | 'outbox'
+  'store' | 'clock' | 'random' | 'secretBox' | 'log' | 'metrics' | 'installId' | 'config' | 'outbox' | 'reconciler'
 > & {
   /** Names this run of this process in leases. */
   readonly instanceId: string;

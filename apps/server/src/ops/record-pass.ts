@@ -5,11 +5,9 @@ import {
   type Lease,
   markGone,
   type PeerRow,
-  type PeerTraffic,
   recordApplied,
   recordFailed,
   recordServerSeen,
-  recordTraffic,
   replaceForeignPeers,
   type ServerRow,
 } from '@vpn-api/db';
@@ -21,9 +19,10 @@ import type { Services } from '../services.ts';
 import type { ChangeResults } from './apply-plan.ts';
 import { brakeText, type ServerPlan } from './plan-server.ts';
 import { type PeerReport, recordReports } from './record-reports.ts';
+import { recordTraffic } from './record-traffic.ts';
 import { tellPeers } from './tell-peers.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'secretBox' | 'outbox'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'secretBox' | 'outbox' | 'config' | 'reconciler'>;
 
 /** What came of a plan. */
 export interface PassOutcome {
@@ -50,10 +49,10 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
     await recordFailed(tx, failed);
     await tellPeers(deps, tx, verdicts);
     await markGone(tx, goneKeys(plan, undone), at);
-    await recordTraffic(tx, trafficOf(plan));
     await replaceForeignPeers(tx, { serverId: lease.serverId, peers: foreignPeers(plan), at });
     await recordServerSeen(tx, lease, { at, pendingChanges: undone.size, brakeReason: brakeText(plan.brake, held) });
   });
+  await recordTraffic(deps, lease, plan);
   return failed.map(({ nextAttemptAt }) => nextAttemptAt as Instant).toSorted()[0] ?? null;
 }
 
@@ -167,15 +166,6 @@ function goneKeys({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>): 
   return wishes.snapshot.hostPeers
     .filter((row) => row.gone_at === null && absent.has(row.public_key) && !undone.has(row.public_key))
     .map((row) => row.id);
-}
-
-function trafficOf({ wishes, observed }: ServerPlan): PeerTraffic[] {
-  const peers = new Map(wishes.snapshot.peers.map((peer) => [peer.public_key, peer]));
-  return observed.flatMap(({ publicKey, lastHandshakeAt, rxBytes, txBytes }) => {
-    const peer = peers.get(publicKey);
-    if (peer === undefined || (peer.rx_bytes === rxBytes && peer.tx_bytes === txBytes)) return [];
-    return [{ id: peer.id, lastHandshakeAt, rxBytes, txBytes }];
-  });
 }
 
 function foreignPeers({ diff }: ServerPlan) {

@@ -252,8 +252,13 @@ describe('what should be on a server', () => {
   it('switches off a peer whose payment is disputed or whose traffic is used up, and nobody else', () => {
     const peers = [peer(), peer({ id: 2, user_id: 8 }), peer({ id: 3, user_id: 9 })];
     const users = [7, 8, 9].map((id) => ({ id, status: 'active', removed_at: null }) as const);
-    const periods = [{ ...period(), disputed_at: START }, period({ user_id: 8 }), period({ user_id: 9 })];
-    const { wishes } = desiredPeers(snapshot({ users, peers, periods, quotaExceededUserIds: new Set([8]) }), START);
+    const quota = (used_bytes: number) => ({ traffic_limit_bytes: 100, used_bytes });
+    const periods = [
+      { ...period(), disputed_at: START },
+      period({ user_id: 8, ...quota(100) }),
+      period({ user_id: 9, ...quota(99) }),
+    ];
+    const { wishes } = desiredPeers(snapshot({ users, peers, periods }), START);
     expect(wishes.map((wish) => wish.reason)).toEqual(['blocked', 'quota_exceeded', 'active']);
   });
 
@@ -407,8 +412,9 @@ describe('the brake', () => {
     expect(mustBrake({ unscheduled, present })).toBe(stops);
   });
 
-  it('does not count what expires on schedule', () => {
+  it('does not count what expires on schedule or used up its traffic', () => {
     expect(isScheduledSuspension('expired')).toBe(true);
+    expect(isScheduledSuspension('quota_exceeded')).toBe(true);
     for (const reason of ['blocked', 'no_subscription', 'device_limit_exceeded', null] as const) {
       expect(isScheduledSuspension(reason)).toBe(false);
     }

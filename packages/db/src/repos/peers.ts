@@ -232,24 +232,6 @@ export async function recordFailed(q: Queryable, failed: readonly Failed[]): Pro
   }
 }
 
-export interface PeerTraffic {
-  readonly id: number;
-  readonly lastHandshakeAt: string | null;
-  /** Bytes as the host counts them: it starts again at 0 whenever it sets the peer anew. */
-  readonly rxBytes: number;
-  readonly txBytes: number;
-}
-
-export async function recordTraffic(q: Queryable, traffic: readonly PeerTraffic[]): Promise<void> {
-  const columns = { id: 'integer', lastHandshakeAt: 'instant', rxBytes: 'big', txBytes: 'big' } as const;
-  for (const some of chunks(traffic)) {
-    await sql`with seen (id, last_handshake_at, rx_bytes, tx_bytes) as ${bulkValues(q.dialect, columns, some)}
-      update peers set rx_bytes = seen.rx_bytes, tx_bytes = seen.tx_bytes,
-        last_handshake_at = coalesce(seen.last_handshake_at, peers.last_handshake_at)
-      from seen where seen.id = peers.id`.execute(q.kysely);
-  }
-}
-
 /** Places from `from` to `to` in a server's pool that nobody has. `to` is null behind the highest one. */
 export interface AddressGap {
   readonly from: number;

@@ -30,11 +30,12 @@ import {
   lockServer,
   markGone,
   type PeerRow,
+  type PeerSighting,
   recordApplied,
   recordFailed,
   recordServerFailed,
   recordServerSeen,
-  recordTraffic,
+  recordSightings,
   releaseAllLeases,
   releaseLease,
   releaseRestedAddresses,
@@ -280,10 +281,13 @@ describe.each(engines)('peers on %s', (engine) => {
     await using store = await openTestStore(engine);
     const { ids } = await place(store);
     const peer = await addPeer(store, ids);
-    const bytes = { id: peer.id, rxBytes: 5_000_000_000, txBytes: Number.MAX_SAFE_INTEGER };
-    await recordTraffic(store, [{ ...bytes, lastHandshakeAt: at(9) }]);
-    await recordTraffic(store, [{ ...bytes, lastHandshakeAt: null }]);
-    const seen = { rx_bytes: 5_000_000_000, tx_bytes: Number.MAX_SAFE_INTEGER, last_handshake_at: at(9) };
+    const see = (sighting: Omit<PeerSighting, 'id' | 'endpoint_hash' | 'endpoint_since'>) =>
+      store.transaction((tx) =>
+        recordSightings(tx, [{ id: peer.id, endpoint_hash: null, endpoint_since: null, ...sighting }]),
+      );
+    await see({ rx_bytes: 5_000_000_000, tx_bytes: Number.MAX_SAFE_INTEGER, last_handshake_at: at(9) });
+    await see({ rx_bytes: 5, tx_bytes: 0, last_handshake_at: null });
+    const seen = { rx_bytes: 5_000_000_005, tx_bytes: Number.MAX_SAFE_INTEGER, last_handshake_at: at(9) };
     expect(await store.transaction((tx) => lockPeer(tx, peer.id))).toMatchObject(seen);
   });
 

@@ -42,6 +42,11 @@ export const peerStatusSchema = z.object({
   pending_since: instant.nullable(),
   last_error: z.string().nullable(),
   last_handshake_at: instant.nullable(),
+  endpoint_since: instant
+    .nullable()
+    .describe('Since when the peer is seen at the same address; its age is the time since then'),
+  rx_bytes: z.int().describe('Received from the peer, over all restarts of its host'),
+  tx_bytes: z.int().describe('Sent to the peer, over all restarts of its host'),
   expires_at: instant.nullable(),
 });
 

@@ -40,6 +40,9 @@ export function peerStatusView({ peer, access, state, expiresAt }: JudgedPeer): 
     pending_since: state === 'pending' || state === 'failed' || state === 'removing' ? peer.pending_since : null,
     last_error: peer.last_error,
     last_handshake_at: peer.last_handshake_at,
+    endpoint_since: peer.endpoint_since,
+    rx_bytes: peer.rx_bytes,
+    tx_bytes: peer.tx_bytes,
     expires_at: expiresAt,
   };
 }

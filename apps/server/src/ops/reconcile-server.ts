@@ -1,6 +1,6 @@
 import { findServer, type Lease, recordServerFailed, type ServerRow } from '@vpn-api/db';
 import { DriverError, type WgDriver } from '@vpn-api/wg';
-import { BACKOFF_CAP_SECONDS, backoffSeconds } from '../domain/backoff.ts';
+import { BACKOFF_CAP_SECONDS, backoffSeconds, UNREACHABLE_CAP_SECONDS } from '../domain/backoff.ts';
 import { addSeconds, type Instant, minInstant } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
 import { applyPlan, type ChangeResults } from './apply-plan.ts';
@@ -178,7 +178,8 @@ function countMade(results: ChangeResults): Record<string, number> {
 
 async function failedPass(deps: ReconcileDeps, { server, lease }: PassInput, error: DriverError): Promise<Pass> {
   const at = deps.clock.now();
-  const nextAttemptAt = addSeconds(at, backoffSeconds(server.attempts + 1, random01(deps)));
+  const cap = error.code === 'unreachable' ? UNREACHABLE_CAP_SECONDS : BACKOFF_CAP_SECONDS;
+  const nextAttemptAt = addSeconds(at, backoffSeconds(server.attempts + 1, random01(deps), cap));
   await recordServerFailed(deps.store, lease, { at, error: `${error.code}: ${error.message}`, nextAttemptAt });
   deps.log.warn({ server: server.name, code: error.code, err: error }, 'the host could not be compared');
   return { outcome: 'failed', changes: 0, nextAt: nextAttemptAt };

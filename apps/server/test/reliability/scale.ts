@@ -16,6 +16,7 @@ export interface Scale {
   readonly orders: number;
   readonly unheardPayments: number;
   readonly outgoingEvents: number;
+  readonly hostDownUsers: number;
 }
 
 const small: Scale = {
@@ -29,6 +30,7 @@ const small: Scale = {
   orders: 8,
   unheardPayments: 12,
   outgoingEvents: 20,
+  hostDownUsers: 60,
 };
 
 const full: Scale = {
@@ -42,6 +44,7 @@ const full: Scale = {
   orders: 24,
   unheardPayments: 300,
   outgoingEvents: 1_000,
+  hostDownUsers: 2_000,
 };
 
 export const isFull = process.env.RELIABILITY === 'full';

@@ -176,14 +176,15 @@ async function addToPeriods(tx: Tx, news: readonly News[], periods: Batch['perio
 }
 
 /**
- * The period that traffic counts for, by user: the one in force, or the last that was. Before the first one begins there
- * is none.
+ * The period that traffic counts for, by user: the one in force, or the last that was. There is none before the first one
+ * begins. Should another tariff be started between the look at the host and this record, what went through since the last
+ * pass counts for the period that was in force when we looked, and not for the rest of it that was split off.
  */
 function currentPeriods({ wishes: { snapshot } }: Plan, at: Instant): ReadonlyMap<number, number> {
   const current = new Map<number, number>();
   for (const [userId, periods] of Map.groupBy(snapshot.periods, (period) => period.user_id)) {
-    const period = subscriptionAt(foldPeriods(periods), at).current;
-    if (period !== undefined && period.starts_at <= at) current.set(userId, period.id);
+    const { status, current: period } = subscriptionAt(foldPeriods(periods), at);
+    if (period !== undefined && status !== 'none' && status !== 'revoked') current.set(userId, period.id);
   }
   return current;
 }

@@ -18,6 +18,13 @@ import { type App, startApp } from '../harness.ts';
 
 export const POOL = '10.8.0.0/24';
 
+export interface PeriodOptions {
+  readonly devices?: number;
+  readonly days?: number;
+  /** Traffic it gives; null is unlimited. */
+  readonly limitBytes?: number | null;
+}
+
 export interface WorldOptions {
   readonly engine: Engine;
   readonly env?: Readonly<Record<string, string>>;
@@ -60,7 +67,7 @@ export class World implements AsyncDisposable {
   }
 
   /** A user with a period of some days from now. */
-  async customer(options: { readonly devices?: number; readonly days?: number } = {}): Promise<UserRow> {
+  async customer(options: PeriodOptions = {}): Promise<UserRow> {
     this.#people += 1;
     const created_at = this.app.clock.now();
     const user = await insertUser(this.store, { email: `customer${this.#people}@example.com`, created_at });
@@ -69,9 +76,9 @@ export class World implements AsyncDisposable {
   }
 
   /** Appends nothing clever: a period that starts now. */
-  async pay(userId: number, { devices = 1, days = 30 } = {}): Promise<void> {
+  async pay(userId: number, { devices = 1, days = 30, limitBytes = null }: PeriodOptions = {}): Promise<void> {
     const now = this.app.clock.now();
-    await this.store.transaction((tx) => insertPeriod(tx, periodRow({ userId, devices, days, now })));
+    await this.store.transaction((tx) => insertPeriod(tx, periodRow({ userId, devices, days, limitBytes, now })));
     this.services.reconciler.wake();
   }
 
@@ -84,7 +91,7 @@ export class World implements AsyncDisposable {
   }
 
   /** A customer's device, and the host done with it. */
-  async device(options: { readonly devices?: number; readonly days?: number } = {}): Promise<Device> {
+  async device(options: PeriodOptions = {}): Promise<Device> {
     const user = await this.customer(options);
     const { peer } = await this.create(user);
     await this.app.settled();
@@ -158,7 +165,12 @@ export const beforeCommit = async (_tx: Tx): Promise<void> => {};
 
 let periods = 0;
 
-function periodRow({ userId, devices, days, now }: { userId: number; devices: number; days: number; now: string }) {
+interface PeriodRowOptions extends Required<PeriodOptions> {
+  readonly userId: number;
+  readonly now: string;
+}
+
+function periodRow({ userId, devices, days, limitBytes, now }: PeriodRowOptions) {
   periods += 1;
   return {
     user_id: userId,
@@ -168,6 +180,7 @@ function periodRow({ userId, devices, days, now }: { userId: number; devices: nu
     currency: 'USD',
     duration_days: days,
     device_limit: devices,
+    traffic_limit_bytes: limitBytes,
     grace_days: 0,
     source: 'admin',
     granted_at: now,

@@ -1,6 +1,7 @@
-import { claimIdempotencyKey, findIdempotencyKey, insertSession } from '@vpn-api/db';
+import { addPeerUsage, claimIdempotencyKey, findIdempotencyKey, insertSession, listPeerUsage } from '@vpn-api/db';
 import { describe, expect, test } from 'vitest';
 import { addSeconds, DAY_SECONDS } from '../../src/domain/instant.ts';
+import { utcDay } from '../../src/domain/traffic.ts';
 import { Housekeeping } from '../../src/jobs/housekeeping.ts';
 import { engines } from '../harness.ts';
 import { World } from '../reconcile/world.ts';
@@ -51,6 +52,19 @@ describe.each(engines)('housekeeping on %s', (engine) => {
     expect(await world.row(device.peer.id)).toMatchObject({ address_index: 2 });
     await tidy(world, 1);
     expect(await world.row(device.peer.id)).toMatchObject({ address_index: null });
+  });
+
+  test('keeps the traffic of 400 days', async () => {
+    await using world = await World.start({ engine });
+    const { peer } = await world.device();
+    const today = Date.parse(world.app.clock.now());
+    const days = Array.from({ length: 1100 }, (_, ago) => new Date(today - ago * DAY_SECONDS * 1000).toISOString());
+    await world.store.transaction(async (tx) => {
+      for (const at of days) await addPeerUsage(tx, utcDay(at), [{ peer_id: peer.id, rx_bytes: 1, tx_bytes: 1 }]);
+    });
+    await tidy(world, 0);
+    const kept = await listPeerUsage(world.store, peer.id);
+    expect(kept.map(({ day }) => day)).toEqual(days.slice(0, 401).map(utcDay).toReversed());
   });
 
   test('is done every minute', async () => {

@@ -11,6 +11,7 @@ export const IDEMPOTENT_PROCEDURES: readonly string[] = [
   'peer.create',
   'peer.createSelf',
   'peer.rotate',
+  'server.create',
   'subscription.extend',
   'subscription.grant',
   'subscription.startTrial',

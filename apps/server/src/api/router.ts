@@ -4,6 +4,7 @@ import { authRouter } from './auth/router.ts';
 import { eventRouter } from './event/router.ts';
 import { paymentRouter } from './payment/router.ts';
 import { peerRouter } from './peer/router.ts';
+import { serverRouter } from './server/router.ts';
 import { subscriptionRouter } from './subscription/router.ts';
 import { systemRouter } from './system/router.ts';
 import { tariffRouter } from './tariff/router.ts';
@@ -21,6 +22,7 @@ export const appRouter = router({
   subscription: subscriptionRouter,
   peer: peerRouter,
   payment: paymentRouter,
+  server: serverRouter,
   event: eventRouter,
   webhookEndpoint: webhookEndpointRouter,
   audit: auditRouter,

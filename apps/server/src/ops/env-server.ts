@@ -1,6 +1,15 @@
 import { findServerByName, type NewServer, type ServerRow, type Tx, updateServer, upsertEnvServer } from '@vpn-api/db';
-import { DriverError, derivePublicKey, generateKeyPair, type PrivateKey, type WgDriver } from '@vpn-api/wg';
+import {
+  DriverError,
+  derivePublicKey,
+  generateKeyPair,
+  type InterfaceDescription,
+  type PrivateKey,
+  printEndpoint,
+  type WgDriver,
+} from '@vpn-api/wg';
 import type { Config } from '../config/config.ts';
+import { parseSshAddress } from '../domain/ssh-address.ts';
 import type { Services } from '../services.ts';
 import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
 import { readHostFiles } from './host-files.ts';
@@ -111,13 +120,24 @@ export async function learnFromHost(
   if (server.driver === 'none' || (server.public_key !== null && server.endpoint !== null)) return server;
   const told = await driver.describe(signal).catch(unlessRefused);
   if (told === undefined) return server;
-  const host = endpointHost(config);
-  const ownEndpoint = host === undefined || told.listenPort === undefined ? null : `${host}:${told.listenPort}`;
-  const patch = {
-    public_key: server.public_key ?? told.publicKey,
-    endpoint: server.endpoint ?? told.endpoint ?? ownEndpoint,
-  };
-  return updateServer(store, server.id, patch);
+  return updateServer(store, server.id, learnedColumns(config, server, told));
+}
+
+/** What a row does not say yet and its host told. Where clients connect to is where we do, unless the host knows better. */
+export function learnedColumns(
+  config: Config,
+  server: ServerRow,
+  { publicKey, listenPort, endpoint }: InterfaceDescription,
+): Pick<ServerRow, 'public_key' | 'endpoint'> {
+  const host = hostName(config, server);
+  const guess = host === undefined || listenPort === undefined ? null : printEndpoint({ host, port: listenPort });
+  return { public_key: server.public_key ?? publicKey, endpoint: server.endpoint ?? endpoint ?? guess };
+}
+
+/** Undefined for a wg-easy of which only the address of its page is known: that is often one behind a proxy. */
+function hostName(config: Config, { driver, address, origin }: ServerRow): string | undefined {
+  if (driver === 'ssh') return parseSshAddress(address ?? '')?.host;
+  return origin === 'env' ? endpointHost(config) : undefined;
 }
 
 function unlessRefused(error: unknown): undefined {

@@ -1,5 +1,5 @@
 import { findServer, type PeerRow } from '@vpn-api/db';
-import { parseAllowedIps, parseDnsList, printClientConfig } from '@vpn-api/wg';
+import { type ProtocolParams, parseAllowedIps, parseDnsList, printClientConfig } from '@vpn-api/wg';
 import type { SealContext } from '../crypto/secret-box.ts';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
@@ -30,5 +30,7 @@ export async function peerConfigText(
     allowedIps: parseAllowedIps(peer.allowed_ips),
     persistentKeepalive: server.keepalive,
     endpoint: server.endpoint,
+    protocol: server.protocol,
+    protocolParams: JSON.parse(server.protocol_params) as ProtocolParams,
   });
 }

@@ -23,6 +23,7 @@ const freshTariff: MakeInput = async ({ world }) => ({
 const someTariff: MakeInput = ({ world }) => ({ tariff_id: world.tariff.id });
 const grant: MakeInput = ({ world, owner }) => ({ user_id: owner.id, tariff_id: world.tariff.id });
 const ownEndpoint: MakeInput = async ({ world }) => ({ id: await world.webhookEndpoint() });
+const someServer: MakeInput = async ({ world }) => ({ id: await world.server() });
 const newEmail = () => `${randomUUID()}@example.com`;
 
 /**
@@ -103,7 +104,24 @@ export const inputs: Readonly<Record<string, MakeInput>> = {
   'peer.deactivate': ownPeer,
   'peer.activate': ownPeer,
   'peer.rotate': ownPeer,
+  'peer.move': async ({ world, owner }) => ({
+    peer_id: await world.peer(owner.id),
+    server_id: await world.server(),
+  }),
   'peer.remove': ownPeer,
+  'server.create': () => ({ name: randomUUID(), driver: 'none', pool_v4: '10.20.0.0/24' }),
+  'server.list': nothing,
+  'server.get': someServer,
+  'server.update': async (subject) => ({ ...(await someServer(subject)), capacity: 50 }),
+  'server.remove': someServer,
+  'server.plan': someServer,
+  'server.applyPlan': someServer,
+  'server.test': someServer,
+  'server.drain': someServer,
+  'server.undrain': someServer,
+  'server.evacuate': someServer,
+  'server.retire': someServer,
+  'server.unretire': someServer,
   'payment.providers': nothing,
   'payment.create': ({ world, owner }) => ({ user_id: owner.id, tariff_id: world.tariff.id, provider: 'standard' }),
   'payment.quote': ({ world, owner }) => ({ user_id: owner.id, tariff_id: world.tariff.id, provider: 'standard' }),

@@ -117,6 +117,12 @@ export class World {
     return (await ok(this.#asBoss<{ id: number }>('POST', '/webhook_endpoints', body))).id;
   }
 
+  /** A server without a host. */
+  async server(): Promise<number> {
+    const body = { name: randomBytes(8).toString('hex'), driver: 'none', pool_v4: '10.20.0.0/24' };
+    return (await ok(this.#asBoss<{ id: number }>('POST', '/servers', body))).id;
+  }
+
   /** An outgoing event that reached nobody. */
   async delivered(): Promise<{ id: number; delivery_id: number }> {
     const { store, clock } = this.app;

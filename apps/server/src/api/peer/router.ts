@@ -5,6 +5,7 @@ import { createPeerProcedure } from './create.ts';
 import { createSelf } from './create-self.ts';
 import { getPeer } from './get.ts';
 import { listPeersProcedure } from './list.ts';
+import { movePeerProcedure } from './move.ts';
 import { peerQr } from './qr.ts';
 import { removePeerProcedure } from './remove.ts';
 import { rotatePeerProcedure } from './rotate.ts';
@@ -25,5 +26,6 @@ export const peerRouter = router({
   deactivate: deactivatePeerProcedure,
   activate: activatePeerProcedure,
   rotate: rotatePeerProcedure,
+  move: movePeerProcedure,
   remove: removePeerProcedure,
 });

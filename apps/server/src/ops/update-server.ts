@@ -1,0 +1,132 @@
+import {
+  countPeers,
+  owesRemovals,
+  raiseConfigVersions,
+  type ServerPatch,
+  type ServerRow,
+  type Tx,
+  updateServer,
+} from '@vpn-api/db';
+import { parsePool } from '@vpn-api/wg';
+import { DomainError, invalidField } from '../domain/errors.ts';
+import type { Services } from '../services.ts';
+import { type AuditSource, audit } from './audit.ts';
+import { asServerExists } from './create-server.ts';
+import { getLockedServer, getServer } from './get-server.ts';
+import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
+import { checkedParams, type ServerSettings, settingsColumns, settingsOf } from './server-settings.ts';
+
+type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'reconciler'>;
+
+/** What is absent stays as it is. */
+export type ServerChange = { readonly [Key in keyof ServerSettings]?: ServerSettings[Key] | undefined } & {
+  /** All of them: what is not named is forgotten. */
+  readonly credentials?: HostCredentials | undefined;
+  /** Back to looking only. The other way is to apply a plan. */
+  readonly mode?: 'observe' | undefined;
+};
+
+export interface ServerUpdate {
+  readonly id: number;
+  readonly change: ServerChange;
+  readonly source: AuditSource;
+}
+
+/** Of the server that the settings describe, these are the operator's to change here. */
+const OWN_OF_ENV: ReadonlySet<string> = new Set(['region', 'capacity', 'weight', 'protocol', 'protocol_params']);
+
+/**
+ * Changes a server. Another host, or another way to it, is only observed until its plan was applied.
+ * @throws DomainError `server_not_found`, `server_from_settings`, `server_exists`, `server_has_peers`, `pool_in_use`,
+ * `validation_failed`
+ */
+export async function updateServerBy(deps: Deps, { id, change, source }: ServerUpdate): Promise<ServerRow> {
+  const given = Object.keys(change).filter((key) => change[key as keyof ServerChange] !== undefined);
+  try {
+    return await deps.store.transaction(async (tx) => {
+      const known = await getServer(tx, id);
+      const patch = changedColumns(deps, known, { change, given });
+      // Peers before their server, as everywhere.
+      if (changesClients(known, patch)) await raiseConfigVersions(tx, id);
+      const locked = await getLockedServer(tx, id);
+      await assertSuitsPeers(tx, locked, patch);
+      const server = await updateServer(tx, id, patch);
+      const details = { changed: given };
+      await audit(tx, { ...source, at: deps.clock.now(), action: 'server.update', target: `server:${id}`, details });
+      tx.onCommit(() => deps.reconciler.wake([id]));
+      return server;
+    });
+  } catch (error) {
+    throw asServerExists(error);
+  }
+}
+
+interface GivenChange {
+  readonly change: ServerChange;
+  /** Names of what is changed. */
+  readonly given: readonly string[];
+}
+
+function changedColumns(deps: Deps, known: ServerRow, { change, given }: GivenChange): ServerPatch {
+  if (known.origin === 'env') return ownColumnsOfEnv(known, { change, given });
+  const { credentials: newCredentials, mode, ...settings } = change;
+  const merged = { ...settingsOf(known), ...onlyGiven(settings) };
+  if (newCredentials === undefined) assertCredentialsMayFollow(known, merged);
+  const credentials = newCredentials ?? openCredentials(deps, known);
+  const columns = settingsColumns(deps, merged, credentials);
+  const sealed =
+    newCredentials === undefined ? {} : { credentials_sealed: sealCredentials(deps, known.id, credentials) };
+  // Whatever was wrong with the host may be right now: it is tried at once.
+  const fresh = { attempts: 0, next_attempt_at: null };
+  const another = isAnotherHost(known, columns) ? { ...UNSEEN, mode: 'observe' as const } : {};
+  return { ...columns, ...sealed, ...fresh, ...another, ...(mode === undefined ? {} : { mode }) };
+}
+
+function ownColumnsOfEnv(known: ServerRow, { change, given }: GivenChange): ServerPatch {
+  if (given.some((key) => !OWN_OF_ENV.has(key))) throw new DomainError('server_from_settings');
+  const { region, capacity, weight, protocol, protocol_params } = { ...settingsOf(known), ...onlyGiven(change) };
+  const params = checkedParams({ protocol, protocol_params });
+  return { region, capacity, weight, protocol, protocol_params: JSON.stringify(params) };
+}
+
+function onlyGiven<T extends object>(change: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
+  const entries = Object.entries(change).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [Key in keyof T]: Exclude<T[Key], undefined> };
+}
+
+/** Nobody who may change an address learns a password by naming a host of his own. */
+function assertCredentialsMayFollow(known: ServerRow, { driver, address }: ServerSettings): void {
+  if (known.credentials_sealed === null || (known.driver === driver && known.address === address)) return;
+  throw invalidField('credentials', 'must be sent again with another address');
+}
+
+/** What a host said that is not this one. */
+const UNSEEN = { last_seen_at: null, last_error: null, last_error_at: null, driver_version: null, brake_reason: null };
+
+function isAnotherHost(known: ServerRow, columns: Pick<ServerRow, 'driver' | 'address' | 'interface'>): boolean {
+  return (['driver', 'address', 'interface'] as const).some((column) => known[column] !== columns[column]);
+}
+
+/** Columns that stand in the configs of clients. Their routes do not: each peer has its own. */
+const CLIENT_COLUMNS = ['endpoint', 'public_key', 'dns', 'mtu', 'keepalive', 'protocol', 'protocol_params'] as const;
+
+function changesClients(known: ServerRow, patch: ServerPatch): boolean {
+  return CLIENT_COLUMNS.some((column) => patch[column] !== undefined && patch[column] !== known[column]);
+}
+
+async function assertSuitsPeers(tx: Tx, known: ServerRow, patch: ServerPatch): Promise<void> {
+  const makesKeys = known.keys === 'given' && patch.keys === 'reported';
+  const grows = isGrown(known.pool_v4, patch.pool_v4) && isGrown(known.pool_v6, patch.pool_v6);
+  if (!makesKeys && grows) return;
+  const hasPeers = (await countPeers(tx, { serverId: known.id })) > 0;
+  if (makesKeys && hasPeers) throw new DomainError('server_has_peers');
+  if (!grows && (hasPeers || (await owesRemovals(tx, known.id)))) throw new DomainError('pool_in_use');
+}
+
+/** Peers are numbered from the start of the pool: with the same start every one keeps its address. */
+function isGrown(known: string | null, wanted: string | null | undefined): boolean {
+  if (wanted === undefined || wanted === known || known === null) return true;
+  if (wanted === null) return false;
+  const [before, after] = [parsePool(known), parsePool(wanted)];
+  return before.value === after.value && after.lastIndex >= before.lastIndex;
+}

@@ -90,6 +90,7 @@ class TwoServers implements AsyncDisposable {
   #servers: ServerProcess[] = [];
   #urls: string[] = [];
   #token = '';
+  #leaseOfTheDead: Promise<void> | undefined;
 
   private constructor(parts: {
     readonly store: TestStore;
@@ -137,6 +138,7 @@ class TwoServers implements AsyncDisposable {
   /** Kills itself at the point, the first time it comes there. */
   async restartFirst(point: AnswerPoint): Promise<void> {
     await this.#servers[0]?.[Symbol.asyncDispose]();
+    this.#leaseOfTheDead = undefined;
     await this.#start(0, faultAt(point, 1));
   }
 
@@ -160,19 +162,21 @@ class TwoServers implements AsyncDisposable {
       const answer = await call(`${url}${path}`, 'POST', options).catch(() => undefined);
       if (answer?.status === 200) return answer.text;
       if (answer !== undefined && answer.status !== 409) return `${answer.status} ${answer.text}`;
-      if (this.#servers[0]?.hasEnded) await this.#endLeases();
+      if (this.#servers[0]?.hasEnded) await this.#endLeaseOfTheDead();
       await sleep(50);
     }
     return 'never answered';
   }
 
-  /** The minute for which a dead server's call counts as running is over. */
-  async #endLeases(): Promise<void> {
-    await this.store.kysely
+  /** The minute for which a dead server's call counts as running is over. Once: what the other server claims is its own. */
+  #endLeaseOfTheDead(): Promise<void> {
+    this.#leaseOfTheDead ??= this.store.kysely
       .updateTable('idempotency_keys')
       .set({ lease_until: new Date(0).toISOString() })
       .where('answer', 'is', null)
-      .execute();
+      .execute()
+      .then(() => {});
+    return this.#leaseOfTheDead;
   }
 
   async creations(): Promise<readonly Creation[]> {

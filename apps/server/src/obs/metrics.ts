@@ -13,8 +13,10 @@ export interface HttpRequestSample {
 
 export interface ReconcileOutcome {
   readonly result: 'ok' | 'failed' | 'braked';
-  /** Changes made on the host by kind: `added`, `updated`, `removed`, … */
+  /** Changes made on the host by kind: `set`, `suspend`, `remove`. */
   readonly changes?: Readonly<Record<string, number>>;
+  /** Those of them that repaired what was right before. */
+  readonly drift?: Readonly<Record<string, number>>;
 }
 
 export interface ProviderCallSample {
@@ -44,6 +46,7 @@ export class Metrics {
   readonly #deliveries: Counter<'outcome'>;
   readonly #reconcileSeconds: Histogram<'server' | 'result'>;
   readonly #reconcileChanges: Counter<'server' | 'kind'>;
+  readonly #reconcileDrift: Counter<'server' | 'kind'>;
   readonly #reconcileFailures: Counter<'server'>;
   readonly #queues: Gauge<'queue'>;
   readonly #queueReaders = new Map<string, () => number | Promise<number>>();
@@ -102,6 +105,12 @@ export class Metrics {
       labelNames: ['server', 'kind'],
       registers,
     });
+    this.#reconcileDrift = new Counter({
+      name: 'vpn_api_reconcile_drift_total',
+      help: 'Changes that repaired what somebody else had changed on a host',
+      labelNames: ['server', 'kind'],
+      registers,
+    });
     this.#reconcileFailures = new Counter({
       name: 'vpn_api_reconcile_failures_total',
       help: 'Passes that ended in an error or at the brake',
@@ -147,10 +156,11 @@ export class Metrics {
   /** Measures one pass over a host. */
   startReconcile(server: string): Stop<ReconcileOutcome> {
     const stop = this.#reconcileSeconds.startTimer({ server });
-    return ({ result, changes = {} }) => {
+    return ({ result, changes = {}, drift = {} }) => {
       stop({ result });
       if (result !== 'ok') this.#reconcileFailures.inc({ server });
       for (const [kind, count] of Object.entries(changes)) this.#reconcileChanges.inc({ server, kind }, count);
+      for (const [kind, count] of Object.entries(drift)) this.#reconcileDrift.inc({ server, kind }, count);
     };
   }
 

@@ -1,9 +1,10 @@
 import { findServer, type Lease, recordServerFailed, type ServerRow } from '@vpn-api/db';
-import { DriverError, type WgDriver } from '@vpn-api/wg';
+import { DriverError, type PeerChange, type WgDriver } from '@vpn-api/wg';
 import { BACKOFF_CAP_SECONDS, backoffSeconds, UNREACHABLE_CAP_SECONDS } from '../domain/backoff.ts';
 import { addSeconds, type Instant, minInstant } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
 import { applyPlan, type ChangeResults } from './apply-plan.ts';
+import { countDrift } from './count-drift.ts';
 import { learnFromHost } from './env-server.ts';
 import { isAgreed, planServer, type ServerPlan, wishesForServer } from './plan-server.ts';
 import { readdressPeer } from './readdress-peer.ts';
@@ -91,8 +92,10 @@ interface PassInput extends PassOptions {
 async function measuredPass(deps: ReconcileDeps, input: PassInput): Promise<Pass> {
   const stopTimer = deps.metrics.startReconcile(input.server.name);
   try {
-    const { pass, results } = await comparePass(deps, input);
-    stopTimer({ result: pass.outcome === 'braked' ? 'braked' : 'ok', changes: countMade(results) });
+    const { pass, plan, results } = await comparePass(deps, input);
+    const made = madeOf(results);
+    const counts = { changes: countByType(made), drift: countDrift(plan, made) };
+    stopTimer({ result: pass.outcome === 'braked' ? 'braked' : 'ok', ...counts });
     return pass;
   } catch (error) {
     stopTimer({ result: 'failed' });
@@ -104,6 +107,7 @@ async function measuredPass(deps: ReconcileDeps, input: PassInput): Promise<Pass
 
 interface Compared {
   readonly pass: Pass;
+  readonly plan: ServerPlan;
   readonly results: ChangeResults;
 }
 
@@ -126,7 +130,7 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...cons
   if (results.size > 0) await learn(known);
   const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));
   const nextAt = hasMoved ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
-  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, results };
+  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, plan, results };
 }
 
 function withTimeout(signal: AbortSignal, milliseconds: number): AbortSignal {
@@ -168,11 +172,13 @@ function earlier(a: Instant | null, b: Instant | null): Instant | null {
   return a === null || b === null ? (a ?? b) : minInstant(a, b);
 }
 
-function countMade(results: ChangeResults): Record<string, number> {
+function madeOf(results: ChangeResults): PeerChange[] {
+  return [...results].flatMap(([change, { outcome }]) => (outcome === 'applied' ? [change] : []));
+}
+
+function countByType(changes: readonly PeerChange[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const [{ type }, { outcome }] of results) {
-    if (outcome === 'applied') counts[type] = (counts[type] ?? 0) + 1;
-  }
+  for (const { type } of changes) counts[type] = (counts[type] ?? 0) + 1;
   return counts;
 }
 

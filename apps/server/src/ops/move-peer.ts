@@ -1,12 +1,4 @@
-import {
-  changePeer,
-  findServer,
-  type PeerRow,
-  retireHostPeers,
-  type ServerRow,
-  type Tx,
-  updatePeer,
-} from '@vpn-api/db';
+import { changePeer, findServer, type PeerRow, retireHostPeers, type ServerRow, type Tx } from '@vpn-api/db';
 import { generateKeyPair, generatePresharedKey } from '@vpn-api/wg';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
@@ -51,16 +43,16 @@ export async function relocatePeer(deps: MoveDeps, tx: Tx, peer: PeerRow, target
   const placement = { ...target, exceptServerId: from.id, preferRegion: from.region };
   const { server: to, index } = await placePeer(tx, placement, now);
   await retireHostPeers(tx, peer.id, { at: now, serverId: from.id });
-  await changePeer(tx, peer.id, {
+  const moved = await changePeer(tx, peer.id, {
     server_id: to.id,
     moved_from_id: from.id,
     ...addressColumns(to, index),
     ...ABSENT,
+    ...keysOn(deps, to, peer),
     allowed_ips: peer.allowed_ips === from.client_allowed_ips ? to.client_allowed_ips : peer.allowed_ips,
     config_version: peer.config_version + 1,
     at: now,
   });
-  const moved = await updatePeer(tx, peer.id, keysOn(deps, to, peer));
   await tellMove(deps, tx, moved, from.id);
   tx.onCommit(() => deps.reconciler.wake([from.id, to.id]));
   return moved;

@@ -47,7 +47,7 @@ describe.each(engines)('a wg-easy that is down, on %s', { timeout: SCENARIO_TIME
       const findings = await runDoctor(app.store, { now: new Date().toISOString() });
       violations.push(...findings.map(({ invariant, message }) => `${invariant}: ${message}`));
       report({
-        id: 'R8',
+        id: 'R6',
         title: `wg-easy v${version} down while everybody pays`,
         engine,
         seed,

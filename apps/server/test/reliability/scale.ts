@@ -17,6 +17,9 @@ export interface Scale {
   readonly unheardPayments: number;
   readonly outgoingEvents: number;
   readonly hostDownUsers: number;
+  /** Kills of one of two servers, and the peers that each host gets before each. */
+  readonly writerKills: number;
+  readonly peersPerHost: number;
 }
 
 const small: Scale = {
@@ -31,6 +34,8 @@ const small: Scale = {
   unheardPayments: 12,
   outgoingEvents: 20,
   hostDownUsers: 60,
+  writerKills: 1,
+  peersPerHost: 30,
 };
 
 const full: Scale = {
@@ -45,6 +50,8 @@ const full: Scale = {
   unheardPayments: 300,
   outgoingEvents: 1_000,
   hostDownUsers: 2_000,
+  writerKills: 10,
+  peersPerHost: 60,
 };
 
 export const isFull = process.env.RELIABILITY === 'full';

@@ -33,6 +33,8 @@ export interface DialectHelpers {
   /** Waits for the one instance that migrates, until the transaction ends. */
   readonly migrationLock: readonly RawBuilder<unknown>[];
   tableExists(name: string): RawBuilder<{ found: number }>;
+  /** Table function whose column `value` has the elements of a JSON array. */
+  readonly jsonElements: string;
 }
 
 const nothing = sql``;
@@ -59,6 +61,7 @@ export const sqliteDialect: DialectHelpers = {
   isForeignKeyViolation: (error) => codeOf(error) === 'SQLITE_CONSTRAINT_FOREIGNKEY',
   migrationLock: [],
   tableExists: (name) => sql`select count(*) as found from sqlite_master where type = 'table' and name = ${name}`,
+  jsonElements: 'json_each',
 };
 
 /** Class 08 is a broken connection, 53 resources, 57P the server going down; 57014 is our own statement timeout. */
@@ -91,6 +94,7 @@ export const postgresDialect: DialectHelpers = {
   migrationLock: [sql`set local statement_timeout = 0`, sql`select pg_advisory_xact_lock(7160442801)`],
   tableExists: (name) => sql`select count(*) as found from information_schema.tables
     where table_schema = current_schema() and table_name = ${name}`,
+  jsonElements: 'json_array_elements',
 };
 
 /** `sum` as a number: PostgreSQL widens `sum(bigint)` to numeric, which its driver would hand over as text. */

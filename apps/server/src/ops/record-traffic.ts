@@ -41,8 +41,8 @@ const BATCH = 500;
  */
 export async function recordTraffic(deps: Deps, lease: Lease, plan: Plan): Promise<void> {
   const at = deps.clock.now();
-  const periods = currentPeriods(plan, at);
   const readings = readingsOf(plan);
+  const periods = currentPeriods(plan, { readings, at });
   const hash = endpointHasher(deps.config.secrets.secretKey);
   const exceeded = new Set<number>();
   for (let from = 0; from < readings.length; from += BATCH) {
@@ -180,9 +180,17 @@ async function addToPeriods(tx: Tx, news: readonly News[], periods: Batch['perio
  * begins. Should another tariff be started between the look at the host and this record, what went through since the last
  * pass counts for the period that was in force when we looked, and not for the rest of it that was split off.
  */
-function currentPeriods({ wishes: { snapshot } }: Plan, at: Instant): ReadonlyMap<number, number> {
+function currentPeriods(
+  { wishes: { snapshot } }: Plan,
+  { readings, at }: { readonly readings: readonly Reading[]; readonly at: Instant },
+): ReadonlyMap<number, number> {
+  const busy = new Set(readings.map(({ peer }) => peer?.user_id));
+  const chains = Map.groupBy(
+    snapshot.periods.filter((period) => busy.has(period.user_id)),
+    (period) => period.user_id,
+  );
   const current = new Map<number, number>();
-  for (const [userId, periods] of Map.groupBy(snapshot.periods, (period) => period.user_id)) {
+  for (const [userId, periods] of chains) {
     const { status, current: period } = subscriptionAt(foldPeriods(periods), at);
     if (period !== undefined && status !== 'none' && status !== 'revoked') current.set(userId, period.id);
   }

@@ -55,7 +55,7 @@ export function bulkValues<Row extends object>(
   columns: Readonly<Record<string, BulkType>>,
   rows: readonly Row[],
 ): RawBuilder<unknown> {
-  const types = { text: 'text', integer: 'integer', big: dialect.tokens.big, instant: dialect.tokens.instant };
+  const types = columnTypes(dialect);
   const tuple = (row: Row): Expression<unknown> => {
     const cells = Object.entries(columns).map(
       ([name, type]) => sql`cast(${(row as Record<string, unknown>)[name]} as ${sql.raw(types[type])})`,
@@ -63,4 +63,24 @@ export function bulkValues<Row extends object>(
     return sql`(${sql.join(cells)})`;
   };
   return sql`(values ${sql.join(rows.map(tuple))})`;
+}
+
+/**
+ * The same as one parameter, several times faster to build and to parse: for statements that every pass over a host makes.
+ * The rows hold nothing that others wrote, since JSON in PostgreSQL refuses text that is broken.
+ */
+export function bulkRows<Row extends object>(
+  dialect: DialectHelpers,
+  columns: Readonly<Record<string, BulkType>>,
+  rows: readonly Row[],
+): RawBuilder<unknown> {
+  const types = columnTypes(dialect);
+  const cells = Object.values(columns).map((type, index) => `cast(value ->> ${index} as ${types[type]})`);
+  const names = Object.keys(columns);
+  const json = JSON.stringify(rows.map((row) => names.map((name) => (row as Record<string, unknown>)[name])));
+  return sql`(select ${sql.raw(cells.join(', '))} from ${sql.raw(dialect.jsonElements)}(${json}))`;
+}
+
+function columnTypes({ tokens }: DialectHelpers): Readonly<Record<BulkType, string>> {
+  return { text: 'text', integer: 'integer', big: tokens.big, instant: tokens.instant };
 }

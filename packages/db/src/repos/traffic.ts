@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { Queryable, Tx } from '../store.ts';
-import { bulkValues, CHUNK_ROWS, chunks } from './page.ts';
+import { bulkRows, CHUNK_ROWS, chunks } from './page.ts';
 
 /** Bytes in both directions: `rx` came from the peer, `tx` went to it. */
 interface Bytes {
@@ -28,7 +28,7 @@ export async function recordCounters(tx: Tx, readings: readonly CounterReading[]
       return { id, rx: rx_bytes, tx: tx_bytes, last_rx: last.rx_bytes, last_tx: last.tx_bytes };
     });
     const { rows } = await sql<{ id: number }>`
-      with seen (id, rx, tx, last_rx, last_tx) as ${bulkValues(tx.dialect, columns, values)}
+      with seen (id, rx, tx, last_rx, last_tx) as ${bulkRows(tx.dialect, columns, values)}
       update host_peers set rx_bytes = seen.rx, tx_bytes = seen.tx
       from seen where seen.id = host_peers.id and rx_bytes = seen.last_rx and tx_bytes = seen.last_tx
       returning host_peers.id`.execute(tx.kysely);
@@ -56,7 +56,7 @@ export async function recordSightings(tx: Tx, sightings: readonly PeerSighting[]
     endpoint_since: 'instant',
   } as const;
   for (const some of chunks(sightings)) {
-    await sql`with seen (id, rx, tx, handshake_at, endpoint, since) as ${bulkValues(tx.dialect, columns, some)}
+    await sql`with seen (id, rx, tx, handshake_at, endpoint, since) as ${bulkRows(tx.dialect, columns, some)}
       update peers set rx_bytes = rx_bytes + seen.rx, tx_bytes = tx_bytes + seen.tx,
         last_handshake_at = coalesce(seen.handshake_at, last_handshake_at),
         endpoint_hash = coalesce(seen.endpoint, endpoint_hash), endpoint_since = coalesce(seen.since, endpoint_since)
@@ -70,17 +70,16 @@ export interface PeerUsage extends Bytes {
 
 /** Adds to the traffic of a UTC day, `YYYY-MM-DD`. Each peer once. */
 export async function addPeerUsage(tx: Tx, day: string, usage: readonly PeerUsage[]): Promise<void> {
+  const columns = { peer_id: 'integer', rx_bytes: 'big', tx_bytes: 'big' } as const;
   for (const some of chunks(usage)) {
-    await tx.kysely
-      .insertInto('peer_usage')
-      .values(some.map(({ peer_id, rx_bytes, tx_bytes }) => ({ peer_id, day, rx_bytes, tx_bytes })))
-      .onConflict((conflict) =>
-        conflict.columns(['peer_id', 'day']).doUpdateSet((eb) => ({
-          rx_bytes: eb('peer_usage.rx_bytes', '+', eb.ref('excluded.rx_bytes')),
-          tx_bytes: eb('peer_usage.tx_bytes', '+', eb.ref('excluded.tx_bytes')),
-        })),
-      )
-      .execute();
+    // Without a condition SQLite takes "on conflict" for that of a join.
+    await sql`with went (peer_id, rx, tx) as ${bulkRows(tx.dialect, columns, some)}
+      insert into peer_usage (peer_id, day, rx_bytes, tx_bytes)
+      select peer_id, cast(${day} as text), rx, tx from went where true
+      on conflict (peer_id, day) do update set
+        rx_bytes = peer_usage.rx_bytes + excluded.rx_bytes, tx_bytes = peer_usage.tx_bytes + excluded.tx_bytes`.execute(
+      tx.kysely,
+    );
   }
 }
 
@@ -120,7 +119,7 @@ export async function addPeriodTraffic(tx: Tx, traffic: readonly PeriodBytes[]):
   const columns = { id: 'integer', bytes: 'big' } as const;
   const periods: PeriodTraffic[] = [];
   for (const some of chunks(traffic)) {
-    const { rows } = await sql<PeriodTraffic>`with went (id, bytes) as ${bulkValues(tx.dialect, columns, some)}
+    const { rows } = await sql<PeriodTraffic>`with went (id, bytes) as ${bulkRows(tx.dialect, columns, some)}
       update subscription_periods set used_bytes = used_bytes + went.bytes
       from went where went.id = subscription_periods.id
       returning subscription_periods.id, user_id, used_bytes, traffic_limit_bytes`.execute(tx.kysely);

@@ -220,6 +220,9 @@ describe.each(engines)('peers over REST on %s', (engine) => {
       pending_since: null,
       last_error: null,
       last_handshake_at: null,
+      endpoint_since: null,
+      rx_bytes: 0,
+      tx_bytes: 0,
       expires_at: '2026-12-22T12:00:00.000Z',
     });
     await world.app.rest('POST', `/vpn_peers/${made.id}/deactivate`, { token, body: {} });

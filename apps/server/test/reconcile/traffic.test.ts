@@ -13,6 +13,7 @@ import { FakeHost, type ObservedPeer, type PublicKey } from '@vpn-api/wg';
 import { describe, expect, test } from 'vitest';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../../src/domain/instant.ts';
 import { placeGrant, type TariffTerms } from '../../src/domain/subscription.ts';
+import { movePeer } from '../../src/ops/move-peer.ts';
 import { wishesForServer } from '../../src/ops/plan-server.ts';
 import { recordTraffic } from '../../src/ops/record-traffic.ts';
 import { rotatePeer } from '../../src/ops/rotate-peer.ts';
@@ -149,6 +150,27 @@ describe.each(engines)('traffic on %s', (engine) => {
     expect(await it.totals(device)).toEqual([1700, 0]);
     await it.see({ ...device, peer }, { rxBytes: 2000 });
     expect(await it.totals(device)).toEqual([3700, 0]);
+  });
+
+  test('of a peer that is moved goes on from where it was, and again when it moves back', async () => {
+    await using it = await TrafficWorld.begin(engine);
+    const host = new FakeHost();
+    const home = await it.world.server();
+    const second = await it.secondServer(host);
+    const device = await it.world.device();
+    const caller = { kind: 'service', scopes: ['peers:write'], keyId: 1, name: 'bot' } as const;
+    const move = async (serverId: number) => {
+      await movePeer(it.world.services, { peerId: device.peer.id, caller, source: undefined }, { serverId });
+      await it.world.app.settled();
+    };
+    await it.see(device, { rxBytes: 1000, txBytes: 0 });
+    await move(second.id);
+    await it.see(device, { rxBytes: 5000, txBytes: 0 }, host);
+    expect(await it.totals(device)).toEqual([6000, 0]);
+    await move(home.id);
+    await it.see(device, { rxBytes: 1100, txBytes: 0 });
+    expect(await it.totals(device)).toEqual([7100, 0]);
+    expect(await it.used(device)).toEqual([7100]);
   });
 
   test('of a peer that is removed still counts for its owner, up to the pass that takes it off', async () => {

@@ -158,7 +158,7 @@ describe.each(engines)('traffic on %s', (engine) => {
     const home = await it.world.server();
     const second = await it.secondServer(host);
     const device = await it.world.device();
-    const caller = { kind: 'service', scopes: ['peers:write'], keyId: 1, name: 'bot' } as const;
+    const caller = { kind: 'service', scopes: new Set(['peers:write']), keyId: 1, name: 'bot' } as const;
     const move = async (serverId: number) => {
       await movePeer(it.world.services, { peerId: device.peer.id, caller, source: undefined }, { serverId });
       await it.world.app.settled();

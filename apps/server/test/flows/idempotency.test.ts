@@ -20,6 +20,7 @@ const changes: Readonly<Record<string, Input>> = {
   'peer.create': { device_name: 'another' },
   'peer.rotate': { wg_public_key: 'JVqnPZHhAHRDxkJPBHQ3XyTpJFgWaOCS0SS0ThSJPFw=' },
   'payment.create': { currency: 'EUR' },
+  'server.create': { region: 'nl' },
   'payment.refund': { reason: 'another' },
   'subscription.startTrial': { tariff_id: 999 },
   'webhookEndpoint.create': { description: 'another' },

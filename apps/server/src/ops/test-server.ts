@@ -91,8 +91,15 @@ function failure(server: ServerRow, error: DriverError): Check[] {
   const fingerprint = /SHA256:[A-Za-z0-9+/]{43}/.exec(error.message)?.[0];
   if (error.code === 'auth_failed' && fingerprint !== undefined) return wrongHostKey(server, error, fingerprint);
   const failed = failedChecks[error.code];
-  const before = ORDER.slice(0, ORDER.indexOf(failed)).filter((name) => name !== 'host_key' || server.driver === 'ssh');
-  return [...before.map((name) => good(name, 'fine')), bad(failed, `${error.message}; ${advice[error.code]}`)];
+  const before = ORDER.slice(0, ORDER.indexOf(failed)).flatMap((name) => passedCheck(server, name));
+  return [...before, bad(failed, `${error.message}; ${advice[error.code]}`)];
+}
+
+function passedCheck({ driver, host_fingerprint }: ServerRow, name: CheckName): Check[] {
+  if (name !== 'host_key') return [good(name, 'fine')];
+  if (driver !== 'ssh') return [];
+  if (host_fingerprint !== null) return [good(name, 'the host shows the pinned key')];
+  return [{ name, ok: null, message: 'no key is pinned yet' }];
 }
 
 function wrongHostKey({ host_fingerprint }: ServerRow, error: DriverError, fingerprint: string): Check[] {

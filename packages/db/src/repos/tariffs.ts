@@ -42,7 +42,7 @@ export async function findTariff(q: Queryable, id: number): Promise<TariffWithPr
 
 /** Keeps two edits of one tariff, or an edit and its removal, apart. */
 export async function lockTariff(tx: Tx, id: number): Promise<TariffWithPrices | undefined> {
-  const query = tx.kysely.selectFrom('tariffs').selectAll().where('id', '=', id).modifyEnd(tx.dialect.forUpdate);
+  const query = tx.kysely.selectFrom('tariffs').selectAll().where('id', '=', id).modifyEnd(tx.dialect.forDelete);
   const row = await query.executeTakeFirst();
   return row && (await withPrices(tx, [row]))[0];
 }

@@ -2,7 +2,7 @@
 export const BACKOFF_CAP_SECONDS = 60;
 
 /** For a host that does not answer at all: knocking costs nothing, and whoever paid meanwhile waits for its return. */
-export const UNREACHABLE_CAP_SECONDS = 5;
+export const UNREACHABLE_CAP_SECONDS = 3;
 
 /** The widest wait before the attempt after `attempt` failures (1, 2, …): 2, 4, 8 … up to the cap. */
 export function backoffWindowSeconds(attempt: number, capSeconds = BACKOFF_CAP_SECONDS): number {

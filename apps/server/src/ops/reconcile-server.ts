@@ -124,12 +124,15 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...cons
   const held = holdReason(plan, consent);
   if (held === 'braked') warnOfBrake(deps, plan);
   const changes = held === undefined ? plan.diff.changes : [];
-  const results = await applyPlan(deps, { lease, driver, changes, signal: withTimeout(signal, timeouts.applyMs) });
+  const applySignal = withTimeout(signal, timeouts.applyMs);
+  const results = await applyPlan(deps, { lease, driver, changes, signal: applySignal });
   const retryAt = await recordPass(deps, lease, { plan, results, held });
   // Some hosts tell about themselves only once they have a peer.
   if (results.size > 0) await learn(known);
   const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));
-  const nextAt = hasMoved ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
+  // What did not fit into the time of one pass goes on at once, as long as the host gets on with it.
+  const goesOn = applySignal.aborted && madeOf(results).length > 0;
+  const nextAt = hasMoved || goesOn ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
   return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, plan, results };
 }
 

@@ -1,9 +1,10 @@
 import {
-  claimReportedKey,
+  claimReportedKeys,
   holdsLease,
-  isKeyOfAnother,
   type Lease,
+  listKeysOfOthers,
   type PeerRow,
+  type ReportedColumns,
   recordReported,
   retireHostKey,
   type Tx,
@@ -23,7 +24,7 @@ export interface PeerReport {
 }
 
 /** Few enough that nobody waits for the server's row for long. */
-const BATCH = 50;
+const BATCH = 200;
 
 /**
  * Keeps the keys and addresses that a host made. A peer that had others before must fetch its config again, and its owner
@@ -35,38 +36,52 @@ export async function recordReports(
   reports: readonly PeerReport[],
 ): Promise<ReadonlyMap<number, string>> {
   const refused = new Map<number, string>();
-  for (let from = 0; from < reports.length; from += BATCH) {
+  const news = reports.flatMap((report) => newsOf(deps, report) ?? []);
+  for (let from = 0; from < news.length; from += BATCH) {
     await deps.store.transaction(async (tx) => {
       if (!(await holdsLease(tx, lease))) return;
-      for (const report of reports.slice(from, from + BATCH)) {
-        const problem = await recordReport(deps, tx, lease, report);
-        if (problem !== undefined) refused.set(report.peer.id, problem);
-      }
+      const conflicts = await recordNews(deps, tx, lease, news.slice(from, from + BATCH));
+      for (const peerId of conflicts) refused.set(peerId, 'key_conflict');
     });
   }
   return refused;
 }
 
-async function recordReport(
-  deps: Deps,
-  tx: Tx,
-  { serverId }: Lease,
-  { peer, reported }: PeerReport,
-): Promise<string | undefined> {
-  const { publicKey } = reported;
-  const columns = reportedColumns(deps, peer, reported);
-  if (columns === undefined) return undefined;
-  if (await isKeyOfAnother(tx, publicKey, peer.id)) return 'key_conflict';
+interface News {
+  readonly peer: PeerRow;
+  readonly publicKey: string;
+  readonly columns: ReportedColumns;
+}
+
+/** Answers the peers whose key is somebody else's. */
+async function recordNews(deps: Deps, tx: Tx, { serverId }: Lease, news: readonly News[]): Promise<number[]> {
   const at = deps.clock.now();
-  await claimReportedKey(tx, { serverId, peerId: peer.id, publicKey, at });
-  const isKept = await recordReported(tx, { id: peer.id, version: peer.wanted_version, ...columns });
-  if (!isKept) await retireHostKey(tx, { serverId, publicKey, at });
-  else if (peer.public_key !== null) await tellChange(deps, tx, peer, columns.config_version);
-  return undefined;
+  const named = news.map(({ peer, publicKey }) => ({ peerId: peer.id, publicKey }));
+  const taken = await listKeysOfOthers(tx, named);
+  const owners = new Map(named.map(({ publicKey, peerId }) => [publicKey, peerId]));
+  const isOurs = ({ peer, publicKey }: News) => !taken.has(publicKey) && owners.get(publicKey) === peer.id;
+  const ours = news.filter(isOurs);
+  const keys = ours.map(({ peer, publicKey }) => ({ peerId: peer.id, publicKey }));
+  await claimReportedKeys(tx, { serverId, keys, at });
+  const kept = await recordReported(
+    tx,
+    ours.map(({ columns }) => columns),
+  );
+  for (const { peer, publicKey, columns } of ours) {
+    if (!kept.has(peer.id)) await retireHostKey(tx, { serverId, publicKey, at });
+    else if (hadConfig(peer)) await tellChange(deps, tx, peer, columns.config_version);
+  }
+  return news.filter((one) => !isOurs(one)).map(({ peer }) => peer.id);
+}
+
+/** A peer that was rotated or moved has a new config only now, although it had no keys in between. */
+function hadConfig({ public_key, config_version }: PeerRow): boolean {
+  return public_key !== null || config_version > 1;
 }
 
 /** Undefined when nothing is new. */
-function reportedColumns(deps: Deps, peer: PeerRow, { publicKey, privateKey, presharedKey, addresses }: ReportedPeer) {
+function newsOf(deps: Deps, { peer, reported }: PeerReport): News | undefined {
+  const { publicKey, privateKey, presharedKey, addresses } = reported;
   const isSameKey = publicKey === peer.public_key;
   const wg_ip = addresses.find((address) => !address.includes(':')) ?? null;
   const wg_ip6 = addresses.find((address) => address.includes(':')) ?? null;
@@ -74,12 +89,15 @@ function reportedColumns(deps: Deps, peer: PeerRow, { publicKey, privateKey, pre
   const place = addresses.length === 0 ? { wg_ip: peer.wg_ip, wg_ip6: peer.wg_ip6 } : { wg_ip, wg_ip6 };
   if (isSameKey && place.wg_ip === peer.wg_ip && place.wg_ip6 === peer.wg_ip6) return undefined;
   const known = { private_key_sealed: peer.private_key_sealed, preshared_key_sealed: peer.preshared_key_sealed };
-  return {
+  const columns = {
+    id: peer.id,
+    version: peer.wanted_version,
     public_key: publicKey,
     ...(isSameKey ? known : sealKeys(deps, peer.id, { privateKey, presharedKey })),
     ...place,
     config_version: peer.public_key === null ? peer.config_version : peer.config_version + 1,
   };
+  return { peer, publicKey, columns };
 }
 
 function tellChange(deps: Deps, tx: Tx, { id, user_id, server_id }: PeerRow, config_version: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { type Selectable, sql } from 'kysely';
 import type { HostPeers } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
-import { chunks } from './page.ts';
+import { bulkValues, chunks } from './page.ts';
 
 /** A key that we tried to put on a host: what is in here is ours, everything else on the host is foreign. */
 export type HostPeerRow = Selectable<HostPeers>;
@@ -34,26 +34,29 @@ export async function claimHostPeers(tx: Tx, { serverId, publicKeys, at }: KeyCl
 }
 
 export interface ReportedKey {
-  readonly serverId: number;
   readonly peerId: number;
   readonly publicKey: string;
+}
+
+export interface ReportedKeys {
+  readonly serverId: number;
+  /** No key twice. */
+  readonly keys: readonly ReportedKey[];
   readonly at: string;
 }
 
-/** Writes down a key that the host made for a peer. What was a tombstone of that peer lives again. */
-export async function claimReportedKey(tx: Tx, { serverId, peerId, publicKey, at }: ReportedKey): Promise<void> {
-  const alive = { retired_at: null, gone_at: null };
-  await tx.kysely
-    .insertInto('host_peers')
-    .values((eb) => ({
-      server_id: serverId,
-      public_key: publicKey,
-      peer_id: peerId,
-      address_index: eb.selectFrom('peers').select('address_index').where('id', '=', peerId),
-      created_at: at,
-    }))
-    .onConflict((conflict) => conflict.columns(['server_id', 'public_key']).doUpdateSet({ peer_id: peerId, ...alive }))
-    .execute();
+/** Writes down keys that the host made for peers. What was a tombstone lives again. */
+export async function claimReportedKeys(tx: Tx, { serverId, keys, at }: ReportedKeys): Promise<void> {
+  const columns = { peerId: 'integer', publicKey: 'text' } as const;
+  for (const some of chunks(keys)) {
+    // "where true" tells SQLite that the conflict clause is not part of the join.
+    await sql`with made (peer_id, public_key) as ${bulkValues(tx.dialect, columns, some)}
+      insert into host_peers (server_id, public_key, peer_id, address_index, created_at)
+      select cast(${serverId} as integer), made.public_key, peers.id, peers.address_index, cast(${at} as ${sql.raw(tx.dialect.tokens.instant)})
+      from made join peers on peers.id = made.peer_id where true
+      on conflict (server_id, public_key) do update
+        set peer_id = excluded.peer_id, retired_at = null, gone_at = null`.execute(tx.kysely);
+  }
 }
 
 /** A key that must go from one host although its peer lives. */

@@ -73,12 +73,20 @@ export async function listServerIdsOfUser(q: Queryable, userId: number): Promise
   return rows.map((row) => row.server_id);
 }
 
-/** Whether another live peer, or a server itself, has the key. */
-export async function isKeyOfAnother(q: Queryable, publicKey: string, peerId: number): Promise<boolean> {
-  const { rows } = await sql`select 1 from peers
-      where public_key = ${publicKey} and removed_at is null and id <> ${peerId}
-    union all select 1 from servers where public_key = ${publicKey} limit 1`.execute(q.kysely);
-  return rows.length > 0;
+/** Which of the keys other live peers have than those they are named for, or servers themselves. */
+export async function listKeysOfOthers(
+  q: Queryable,
+  keys: readonly { readonly publicKey: string; readonly peerId: number }[],
+): Promise<ReadonlySet<string>> {
+  const owners = new Map(keys.map(({ publicKey, peerId }) => [publicKey, peerId]));
+  const taken = new Set<string>();
+  for (const some of chunks([...owners.keys()])) {
+    const { rows } = await sql<{ public_key: string; id: number | null }>`select public_key, id from peers
+        where public_key in (${sql.join(some)}) and removed_at is null
+      union all select public_key, null from servers where public_key in (${sql.join(some)})`.execute(q.kysely);
+    for (const { public_key, id } of rows) if (owners.get(public_key) !== id) taken.add(public_key);
+  }
+  return taken;
 }
 
 /** Devices as the limit counts them: everything that is not being removed, deactivated peers too. */
@@ -165,16 +173,33 @@ export interface ReportedColumns
   readonly version: number;
 }
 
-/** Keys and addresses as the host made them. False when the peer was changed or removed since it was asked. */
-export async function recordReported(tx: Tx, { id, version, ...columns }: ReportedColumns): Promise<boolean> {
-  const { numUpdatedRows } = await tx.kysely
-    .updateTable('peers')
-    .set({ ...columns, key_origin: 'host' })
-    .where('id', '=', id)
-    .where('wanted_version', '=', version)
-    .where('removed_at', 'is', null)
-    .executeTakeFirst();
-  return numUpdatedRows > 0n;
+/**
+ * Keys and addresses as the host made them. Answers the peers that have them now: not those that were changed or removed
+ * since the host was asked.
+ */
+export async function recordReported(tx: Tx, reported: readonly ReportedColumns[]): Promise<ReadonlySet<number>> {
+  const columns = {
+    id: 'integer',
+    version: 'integer',
+    public_key: 'text',
+    private_key_sealed: 'text',
+    preshared_key_sealed: 'text',
+    wg_ip: 'text',
+    wg_ip6: 'text',
+    config_version: 'integer',
+  } as const;
+  const kept = new Set<number>();
+  for (const some of chunks(reported)) {
+    const { rows } = await sql<{ id: number }>`with made (${sql.raw(Object.keys(columns).join(', '))})
+        as ${bulkValues(tx.dialect, columns, some)}
+      update peers set key_origin = 'host', public_key = made.public_key, private_key_sealed = made.private_key_sealed,
+        preshared_key_sealed = made.preshared_key_sealed, wg_ip = made.wg_ip, wg_ip6 = made.wg_ip6,
+        config_version = made.config_version
+      from made where made.id = peers.id and peers.wanted_version = made.version and peers.removed_at is null
+      returning peers.id`.execute(tx.kysely);
+    for (const { id } of rows) kept.add(id);
+  }
+  return kept;
 }
 
 export interface Applied {

@@ -60,7 +60,10 @@ export async function claimReportedKeys(tx: Tx, { serverId, keys, at }: Reported
 }
 
 /** A key that must go from one host although its peer lives. */
-export async function retireHostKey(tx: Tx, { serverId, publicKey, at }: Omit<ReportedKey, 'peerId'>): Promise<void> {
+export async function retireHostKey(
+  tx: Tx,
+  { serverId, publicKey, at }: { readonly serverId: number; readonly publicKey: string; readonly at: string },
+): Promise<void> {
   await tx.kysely
     .updateTable('host_peers')
     .set({ retired_at: at })

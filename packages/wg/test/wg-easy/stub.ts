@@ -12,6 +12,8 @@ export type { StubClient, StubPeer } from './stub-state.ts';
 export interface WgEasyStubOptions extends Partial<Omit<StubV15Options, 'password'>> {
   readonly version: 14 | 15;
   readonly password?: string;
+  /** Default: a free one. */
+  readonly port?: number;
   /** Every answer takes so long. */
   readonly latencyMs?: number;
   /** Clients that somebody made by hand: how many, or their names. */
@@ -118,6 +120,7 @@ export class WgEasyStub implements AsyncDisposable {
     this.username = options.username ?? 'admin';
     this.password = options.password ?? 'stub-password';
     this.latencyMs = options.latencyMs ?? 0;
+    this.#port = options.port ?? 0;
     this.#state = new StubState(options.version, options.pool ?? '10.8.0.0/24');
     this.#api = this.#makeApi(options.version);
     this.#server = createServer((request, response) => void this.#serve(request, response));

@@ -101,6 +101,7 @@ async function measuredPass(deps: ReconcileDeps, input: PassInput): Promise<Pass
     stopTimer({ result: 'failed' });
     if (error instanceof LeaseLostError) return busyPass(deps);
     if (!(error instanceof DriverError)) throw error;
+    if (input.signal.reason instanceof LeaseLostError) return busyPass(deps);
     return input.signal.aborted ? { outcome: 'stopped', changes: 0, nextAt: null } : failedPass(deps, input, error);
   }
 }

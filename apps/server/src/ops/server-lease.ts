@@ -1,22 +1,26 @@
 import { claimLease, type Lease, releaseLease, renewLease } from '@vpn-api/db';
-import { addSeconds } from '../domain/instant.ts';
+import { addSeconds, type Instant } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
 
 /** How long a host waits for a process that died while working on it. */
 const LEASE_SECONDS = 10;
 /** Twice within the lease, so that one slow write does not lose it. */
 const RENEW_SECONDS = 4;
+/** How soon a renewal that failed is tried again. */
+const RETRY_SECONDS = 1;
+/** So long before its end an unrenewed lease counts as lost: what the host is still busy with is over by then. */
+const MARGIN_SECONDS = 2;
 /** Clocks of two instances differ less than this. */
 const CLOCK_SKEW_SECONDS = 60;
 
 type Deps = Pick<Services, 'store' | 'clock'>;
 
-/** Another instance took the server over while this one still worked on it. */
+/** Another instance took the server over, or may do so any moment, while this one still worked on it. */
 export class LeaseLostError extends Error {
   override readonly name = 'LeaseLostError';
 
   constructor() {
-    super('another instance took the server over');
+    super('another instance took the server over, or may do so');
   }
 }
 
@@ -28,7 +32,8 @@ interface LeaseRequest {
 
 /**
  * Runs `work` as the only one, among all instances, to work on a server; answers undefined when somebody else does. The
- * lease is renewed meanwhile; `lost` is aborted when that fails because another instance took over.
+ * lease is renewed meanwhile; `lost` is aborted when another instance took over, and before one may do so because the
+ * database could not be asked for more time. Nobody may change the host after that.
  */
 export async function withServerLease<T>(
   deps: Deps,
@@ -40,7 +45,7 @@ export async function withServerLease<T>(
   const latest = addSeconds(until, CLOCK_SKEW_SECONDS);
   const token = await claimLease(deps.store, { serverId, owner, now, until, latest });
   if (token === undefined) return undefined;
-  const keeper = new LeaseKeeper(deps, { serverId, token });
+  const keeper = new LeaseKeeper(deps, { serverId, token }, until);
   try {
     return await work(keeper.lease, keeper.lost);
   } finally {
@@ -52,14 +57,16 @@ class LeaseKeeper {
   readonly lease: Lease;
   readonly #deps: Deps;
   readonly #lost = new AbortController();
-  #cancelTimer: () => void = () => {};
+  #cancelRenewal: () => void = () => {};
+  #cancelEnd: () => void = () => {};
   #renewal: Promise<void> = Promise.resolve();
   #isStopped = false;
 
-  constructor(deps: Deps, lease: Lease) {
+  constructor(deps: Deps, lease: Lease, until: Instant) {
     this.#deps = deps;
     this.lease = lease;
-    this.#schedule();
+    this.#holdUntil(until);
+    this.#renewIn(RENEW_SECONDS);
   }
 
   get lost(): AbortSignal {
@@ -69,15 +76,23 @@ class LeaseKeeper {
   /** A lease that cannot be given back runs out by itself. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#cancelTimer();
+    this.#cancelRenewal();
+    this.#cancelEnd();
     await this.#renewal;
     await releaseLease(this.#deps.store, this.lease).catch(() => {});
   }
 
-  #schedule(): void {
+  /** Apart from the renewals: one of them may hang in a database that does not answer. */
+  #holdUntil(until: Instant): void {
+    this.#cancelEnd();
     if (this.#isStopped) return;
-    const next = addSeconds(this.#deps.clock.now(), RENEW_SECONDS);
-    this.#cancelTimer = this.#deps.clock.at(next, () => {
+    this.#cancelEnd = this.#deps.clock.at(addSeconds(until, -MARGIN_SECONDS), () => this.#lose());
+  }
+
+  #renewIn(seconds: number): void {
+    if (this.#isStopped || this.#lost.signal.aborted) return;
+    const next = addSeconds(this.#deps.clock.now(), seconds);
+    this.#cancelRenewal = this.#deps.clock.at(next, () => {
       this.#renewal = this.#renew();
     });
   }
@@ -85,9 +100,14 @@ class LeaseKeeper {
   async #renew(): Promise<void> {
     const now = this.#deps.clock.now();
     const until = addSeconds(now, LEASE_SECONDS);
-    // A database that does not answer proves no take-over; what is recorded is fenced by the token anyway.
-    const isHeld = await renewLease(this.#deps.store, this.lease, { now, until }).catch(() => true);
-    if (isHeld) this.#schedule();
-    else this.#lost.abort(new LeaseLostError());
+    const isHeld = await renewLease(this.#deps.store, this.lease, { now, until }).catch(() => undefined);
+    if (isHeld === false) return this.#lose();
+    if (isHeld === true) this.#holdUntil(until);
+    this.#renewIn(isHeld === true ? RENEW_SECONDS : RETRY_SECONDS);
+  }
+
+  #lose(): void {
+    this.#cancelRenewal();
+    this.#lost.abort(new LeaseLostError());
   }
 }

@@ -191,6 +191,53 @@ describe.each(engines)('two processes on %s', (engine) => {
     expect(pass.outcome).toBe('applied');
   });
 
+  test('of which one lost its database: it stops changing the host before the other may begin', async () => {
+    await using world = await World.start({ engine });
+    const { peer } = await world.device();
+    world.deleteFromHost(peer.public_key);
+    const driver = world.host.driver();
+    let isCut = false;
+    const apply: typeof driver.apply = async (changes, signal) => {
+      isCut = true;
+      for (let second = 0; !signal.aborted && second < 60; second += 1) {
+        world.app.clock.advance(1);
+        await setImmediate();
+      }
+      isCut = false;
+      expect(await holdLease(world, 'an impatient one')).toBeUndefined();
+      return driver.apply(changes, signal);
+    };
+    const store = cutStore(world.store, () => isCut);
+    const pass = await reconcile(world, { store, driverFor: () => ({ ...driver, apply }) });
+    expect(pass).toMatchObject({ outcome: 'busy', nextAt: addSeconds(world.app.clock.now(), 0.5) });
+    expect(world.isOnHost(peer.public_key)).toBe(false);
+    expect(await world.server()).toMatchObject({ attempts: 0, last_error: null });
+  });
+
+  test('of which one loses its database for a moment: it goes on', async () => {
+    await using world = await World.start({ engine });
+    const { peer } = await world.device();
+    world.deleteFromHost(peer.public_key);
+    const driver = world.host.driver();
+    let isCut = false;
+    const apply: typeof driver.apply = async (changes, signal) => {
+      isCut = true;
+      world.app.clock.advance(5);
+      await setImmediate();
+      isCut = false;
+      const before = await leaseEnd(world);
+      world.app.clock.advance(2);
+      await vi.waitUntil(async () => (await leaseEnd(world)) !== before);
+      await setImmediate();
+      world.app.clock.advance(3);
+      return driver.apply(changes, signal);
+    };
+    const store = cutStore(world.store, () => isCut);
+    const pass = await reconcile(world, { store, driverFor: () => ({ ...driver, apply }) });
+    expect(pass.outcome).toBe('applied');
+    expect(world.isOnHost(peer.public_key)).toBe(true);
+  });
+
   test('are not held up by a lease or a back-off of the future, left by a clock that was wrong', async () => {
     await using world = await World.start({ engine });
     const { id } = await world.server();
@@ -242,6 +289,17 @@ function dyingStore(store: Store, nth: number): Store {
           throw new Error('crash');
         });
       };
+    },
+  });
+}
+
+/** A database that cannot be reached while it is cut off. */
+function cutStore(store: Store, isCut: () => boolean): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      if (isCut()) throw new Error('the database does not answer');
+      const value = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
     },
   });
 }

@@ -1,5 +1,5 @@
 import { parseHostCidr, parsePool, parseSingleHost, printCidr } from '../address.ts';
-import { parseClientConfig, printClientConfig } from '../client-config.ts';
+import { parseClientConfig, parseDnsList, parseEndpoint, printClientConfig, printEndpoint } from '../client-config.ts';
 import type { ChangeResult, ObservedPeer, ReportedPeer, WgDriver } from '../driver.ts';
 import { generateKeyPair, generatePresharedKey, parsePublicKey } from '../keys.ts';
 import { freeAddress } from './free-address.ts';
@@ -24,20 +24,34 @@ const KEEPALIVE_SECONDS = 25;
 const EVERYTHING = ['0.0.0.0/0', '::/0'];
 
 /**
- * Puts one new peer on a host and prints its client config, which is nowhere else afterwards.
- * @throws UsageError, DriverError
+ * Puts one new peer on a host and prints its client config, which is nowhere else afterwards. Nothing is changed on the host
+ * before it is certain that the config can be printed.
+ * @throws UsageError, DriverError, ClientConfigError
  */
 export async function addPeer(driver: WgDriver, output: Output, options: AddOptions): Promise<void> {
   if (!NAME.test(options.name)) throw new UsageError('a name is 1 to 32 letters, digits, "_", "." or "-"');
+  const checked = {
+    ...options,
+    dns: options.dns.flatMap(parseDnsList),
+    endpoint: options.endpoint === undefined ? undefined : printEndpoint(parseEndpoint(options.endpoint)),
+  };
   const add = driver.keys === 'reported' ? addReported : addGiven;
-  output.write(await add(driver, options));
+  output.write(await add(driver, checked));
 }
 
-/** The host makes the keys: its config is read and printed again, so that nothing in it runs on the client's machine. */
-async function addReported(driver: WgDriver, { name, publicKey, endpoint, dns }: AddOptions): Promise<string> {
-  if (publicKey !== undefined) throw new UsageError('this host makes the keys itself: leave --public-key out');
-  const set = { type: 'set', publicKey: null, presharedKey: null, addresses: [], tag: name } as const;
-  const reported = await applyOne(driver, set);
+/**
+ * The host makes the keys: its config is read and printed again, so that nothing in it runs on the client's machine. A peer
+ * of this name that is there already is the one of an earlier try whose answer was lost.
+ */
+async function addReported(driver: WgDriver, options: AddOptions): Promise<string> {
+  const { name, endpoint, dns } = options;
+  if (options.publicKey !== undefined) {
+    throw new UsageError('this host makes the keys itself: leave --public-key out');
+  }
+  if (options.pool !== undefined) throw new UsageError('this host chooses the address itself: leave --pool out');
+  const addresses = options.address === undefined ? [] : [singleHost(options.address)];
+  checkNames(await driver.list(patience()), [name]);
+  const reported = await applyOne(driver, { type: 'set', publicKey: null, presharedKey: null, addresses, tag: name });
   const config = reported?.config == null ? undefined : parseClientConfig(reported.config);
   const named = endpoint ?? config?.endpoint;
   if (reported?.privateKey == null || named === undefined) return `added ${name}\n`;
@@ -54,6 +68,17 @@ async function addReported(driver: WgDriver, { name, publicKey, endpoint, dns }:
   });
 }
 
+/**
+ * A driver takes a second client of a name for the twin that a lost answer left behind, and deletes it. Here names are what
+ * people typed, and two may well be called the same.
+ * @throws UsageError
+ */
+export function checkNames(observed: readonly ObservedPeer[], names: readonly string[]): void {
+  const ambiguous = names.find((name) => observed.filter(({ tag }) => tag === name).length > 1);
+  if (ambiguous === undefined) return;
+  throw new UsageError(`several peers on the host are called ${ambiguous}: remove the wrong ones by their keys first`);
+}
+
 async function addGiven(driver: WgDriver, options: AddOptions): Promise<string> {
   const observed = await driver.list(patience());
   const address = chooseAddress(options, observed);
@@ -62,19 +87,22 @@ async function addGiven(driver: WgDriver, options: AddOptions): Promise<string> 
   if (observed.some((peer) => peer.publicKey === publicKey)) throw new UsageError('the host has this key already');
   const presharedKey = keys === undefined ? null : generatePresharedKey();
   const { publicKey: serverKey } = await driver.describe(patience());
+  const answer =
+    keys === undefined || options.endpoint === undefined
+      ? `added ${publicKey} as ${address}\n`
+      : printClientConfig({
+          privateKey: keys.privateKey,
+          addresses: [address],
+          dns: options.dns,
+          mtu: null,
+          publicKey: serverKey,
+          presharedKey,
+          allowedIps: EVERYTHING,
+          persistentKeepalive: KEEPALIVE_SECONDS,
+          endpoint: options.endpoint,
+        });
   await applyOne(driver, { type: 'set', publicKey, presharedKey, addresses: [address], tag: options.name });
-  if (keys === undefined || options.endpoint === undefined) return `added ${publicKey} as ${address}\n`;
-  return printClientConfig({
-    privateKey: keys.privateKey,
-    addresses: [address],
-    dns: options.dns,
-    mtu: null,
-    publicKey: serverKey,
-    presharedKey,
-    allowedIps: EVERYTHING,
-    persistentKeepalive: KEEPALIVE_SECONDS,
-    endpoint: options.endpoint,
-  });
+  return answer;
 }
 
 function chooseAddress({ address, pool, publicKey, endpoint }: AddOptions, observed: readonly ObservedPeer[]): string {

@@ -24,9 +24,13 @@ const HELP = `vpn-wg: peers of WireGuard hosts
   vpn-wg sync HOST FILE [--dry-run] [--prune]                  FILE: { "peers": [{ "name", "public_key", "addresses" }] }
   vpn-wg hash-password                                         reads the password from standard input
 
-  HOST  http(s)://…                       a wg-easy v14 or v15; WG_EASY_PASSWORD, WG_EASY_USERNAME
-        ssh://user@host[:port]/interface  --key FILE --fingerprint SHA256:… --privilege direct|sudo|kit
+  HOST  http(s)://…                       a wg-easy v14 or v15; WG_EASY_PASSWORD, WG_EASY_USERNAME, WG_API_KEY
+        ssh://user@host[:port]/interface  --key FILE (else the agent, ~/.ssh/id_ed25519); SSH_KEY_PASSPHRASE
+                                          --fingerprint SHA256:… (else ~/.ssh/known_hosts)
+                                          --privilege direct|sudo|kit (else direct as root, sudo as anybody else)
         interface                         of this machine, as root
+
+  Exit codes: 0 done, 1 the host or the input said no, 2 wrong usage
 `;
 
 const options = {
@@ -47,7 +51,7 @@ const options = {
 /** What a run of the command line gets from the world. */
 export interface World {
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly stdin: AsyncIterable<Uint8Array | string>;
+  readonly stdin: AsyncIterable<Uint8Array | string> & { readonly isTTY?: boolean };
   readonly stdout: Output;
   readonly stderr: Output;
 }
@@ -98,7 +102,7 @@ async function dispatch(args: readonly string[], world: World): Promise<void> {
   const [command, ...rest] = positionals;
   if (values.help) return world.stdout.write(HELP);
   if (command === 'hash-password' && rest.length === 0) {
-    return world.stdout.write(await hashPassword((await text(world.stdin)).replace(/\r?\n$/, '')));
+    return world.stdout.write(await hashPassword(await readPassword(world)));
   }
   const [host, subject] = rest;
   const work = host === undefined || rest.length > 2 ? undefined : hostCommand(command, { subject, values, world });
@@ -137,6 +141,14 @@ function hostCommand(command: string | undefined, call: Call): ((driver: WgDrive
 
 function hostOptions({ key, fingerprint, privilege }: Options): HostOptions {
   return { key, fingerprint, privilege };
+}
+
+/** Somebody who types ends with Enter, a pipe by closing. */
+async function readPassword({ stdin, stderr }: World): Promise<string> {
+  if (stdin.isTTY !== true) return (await text(stdin)).replace(/\r?\n$/, '');
+  stderr.write('password (it will be seen): ');
+  for await (const line of stdin) return String(line).replace(/\r?\n$/, '');
+  return '';
 }
 
 /** `-` is standard input. */

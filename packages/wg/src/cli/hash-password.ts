@@ -13,10 +13,12 @@ const MAX_BYTES = 72;
  */
 export async function hashPassword(password: string): Promise<string> {
   if (password === '') throw new UsageError('the password is empty');
+  // Nobody can type these on the page, and bcrypt stops reading at a NUL.
+  if (/[\0\r\n]/.test(password)) throw new UsageError('the password must be one line of text');
   if (Buffer.byteLength(password) > MAX_BYTES) throw new UsageError(`bcrypt reads ${MAX_BYTES} bytes and no more`);
   const hashed = await hash(password, { cost: COST });
   return [
-    '# for docker run -e and .env files',
+    '# for a shell (docker run -e) and the .env file of Compose',
     `PASSWORD_HASH='${hashed}'`,
     '# for a Compose file',
     `PASSWORD_HASH=${hashed.replaceAll('$', '$$$$')}`,

@@ -39,9 +39,18 @@ export function readPeersFile(text: string): DesiredPeer[] {
     throw new UsageError('the peers file is not JSON');
   }
   const result = peersFile.safeParse(json);
-  if (result.success) return result.data.peers.map(desiredPeer);
+  if (result.success) return checkUnique(result.data.peers.map(desiredPeer));
   const [issue] = result.error.issues;
   throw new UsageError(`the peers file is wrong at ${issue?.path.join('.') || 'its root'}: ${issue?.message}`);
+}
+
+function checkUnique(peers: DesiredPeer[]): DesiredPeer[] {
+  const names = new Set<string>();
+  for (const { tag } of peers) {
+    if (names.has(tag)) throw new UsageError(`the peers file has two peers called ${tag}`);
+    names.add(tag);
+  }
+  return peers;
 }
 
 function desiredPeer({ name, public_key, preshared_key, addresses, suspended }: z.output<typeof peer>): DesiredPeer {

@@ -59,7 +59,8 @@ export async function shakeHands(input: HandshakeInput): Promise<SshClient> {
     refused.push(attempt.presented.fingerprint);
     if (!types.delete(attempt.presented.type as HostKeyType)) break;
   }
-  throw new DriverError('auth_failed', `the host key is not the pinned one: the host presented ${refused.join(', ')}`);
+  const what = input.fingerprints.size === 0 ? 'no key of this host is pinned' : 'the host key is not the pinned one';
+  throw new DriverError('auth_failed', `${what}: the host presented ${refused.join(', ')}`);
 }
 
 interface FailedAttempt {

@@ -54,6 +54,48 @@ test('an address or a key that is on the host already is refused', async () => {
   expect(host.peers()).toHaveLength(1);
 });
 
+test('a config that could not be printed is found out before the host is changed', async () => {
+  for (const options of [{}, { keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' }] as const) {
+    const host = new FakeHost(options);
+    const address = options.keys === undefined ? { address: '10.8.0.10' } : {};
+    const add = (wrong: object) =>
+      addPeer(host.driver(), paper(), { name: 'a', endpoint: ENDPOINT, dns: [], ...address, ...wrong });
+    await expect(add({ endpoint: 'vpn.example.com' })).rejects.toThrow('Endpoint: host:port is needed');
+    await expect(add({ endpoint: `${ENDPOINT}\nPostUp = id` })).rejects.toThrow('Endpoint');
+    await expect(add({ dns: ['1.1.1.1', 'dns.example'] })).rejects.toThrow('DNS');
+    await expect(add({ address: '10.8.0.0/24' })).rejects.toThrow('single host');
+    expect(host.peers()).toEqual([]);
+  }
+});
+
+test('a peer of the same name is reported again, and of two hand-made ones none is taken for a twin', async () => {
+  const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  const add = async (name: string) => {
+    const output = paper();
+    await addPeer(host.driver(), output, { name, endpoint: ENDPOINT, dns: [] });
+    return output.text;
+  };
+  expect(await add('phone')).toBe(await add('phone'));
+  expect(host.peers()).toHaveLength(1);
+  for (const tag of ['two', 'two']) host.put({ publicKey: generateKeyPair().publicKey, tag });
+  const before = host.peers();
+  await expect(add('two')).rejects.toThrow('several peers on the host are called two');
+  const desired = readPeersFile('{"peers":[{"name":"two"}]}');
+  for (const prune of [false, true]) {
+    const sync = syncPeers(host.driver(), paper(), { desired, dryRun: false, prune });
+    await expect(sync).rejects.toThrow('several peers on the host are called two');
+  }
+  expect(host.peers()).toEqual(before);
+});
+
+test('a host that makes the keys takes an address, and no pool', async () => {
+  const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  const add = (more: object) => addPeer(host.driver(), paper(), { name: 'a', endpoint: ENDPOINT, dns: [], ...more });
+  await expect(add({ pool: '10.8.0.0/24' })).rejects.toThrow('leave --pool out');
+  await add({ address: '10.8.0.77' });
+  expect(host.peers().map(({ allowedIps }) => allowedIps)).toEqual([['10.8.0.77/32']]);
+});
+
 test('a host that makes the keys is asked for a peer by name, and its config is printed anew', async () => {
   const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
   const output = paper();
@@ -102,6 +144,53 @@ test('sync makes what the file says, touches nothing else, and a second run has 
   expect(new Set(host.peers().map(({ publicKey }) => publicKey))).toEqual(new Set([one, two]));
 });
 
+test('where the host makes the keys a name is enough: the second run has nothing to do, and strangers stay', async () => {
+  const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  const stranger = generateKeyPair().publicKey;
+  host.put({ publicKey: stranger, tag: 'stranger' });
+  const desired = readPeersFile('{"peers":[{"name":"one"},{"name":"two"},{"name":"off","suspended":true}]}');
+  const run = async (options: object = {}) => {
+    const output = paper();
+    await syncPeers(host.driver(), output, { desired, dryRun: false, prune: false, ...options });
+    return output.text;
+  };
+  expect(await run()).toBe('+ set one\n+ set two\n2 changes made, 1 peers were right already\n');
+  const before = host.peers();
+  expect(await run()).toBe('0 changes made, 3 peers were right already\n');
+  expect(host.peers()).toEqual(before);
+  expect(await run({ prune: true })).toContain(`- remove stranger ${stranger}`);
+  expect(host.peers().map(({ tag }) => tag)).toEqual(['one', 'two']);
+});
+
+test('a file that does not fit the host is refused before anything is changed', async () => {
+  const given = new FakeHost();
+  const reported = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  const sync = (host: FakeHost, peers: readonly object[]) =>
+    syncPeers(host.driver(), paper(), {
+      desired: readPeersFile(JSON.stringify({ peers })),
+      dryRun: false,
+      prune: false,
+    });
+  const public_key = generateKeyPair().publicKey;
+  const good = { name: 'good', public_key, addresses: ['10.8.0.2'] };
+  await expect(sync(given, [good, { name: 'bare' }])).rejects.toThrow('bare needs a public_key');
+  await expect(sync(reported, [{ name: 'new' }, { name: 'keyed', public_key }])).rejects.toThrow(
+    'leave the public_key of keyed out',
+  );
+  await expect(async () => sync(given, [good, good])).rejects.toThrow('two peers called good');
+  expect([given.peers(), reported.peers()]).toEqual([[], []]);
+});
+
+test('a change that the host did not make is named with its reason', async () => {
+  const host = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/29' });
+  const peers = Array.from({ length: 7 }, (_, n) => ({ name: `p${n}` }));
+  const desired = readPeersFile(JSON.stringify({ peers }));
+  const output = paper();
+  const sync = syncPeers(host.driver(), output, { desired, dryRun: false, prune: false });
+  await expect(sync).rejects.toThrow('2 of 7 changes were not made');
+  expect(output.text).toMatch(/^! p5: .+\n! p6: .+$/m);
+});
+
 test('a change that the host did not make is an error', async () => {
   const host = new FakeHost();
   const desired = readPeersFile(
@@ -142,5 +231,7 @@ test('a hashed password is printed for a shell and with doubled dollars for Comp
   expect(await verify('correct horse', shell)).toBe(true);
   expect(text).toContain(`PASSWORD_HASH=${shell.split('$').join('$$')}\n`);
   await expect(hashPassword('')).rejects.toThrow(UsageError);
-  await expect(hashPassword('x'.repeat(73))).rejects.toThrow(UsageError);
+  for (const wrong of ['x'.repeat(73), 'two\nlines', 'nul\0byte']) {
+    await expect(hashPassword(wrong)).rejects.toThrow(UsageError);
+  }
 });

@@ -124,10 +124,13 @@ class ServerLoop implements Waker, AsyncDisposable {
     return this.#loop[Symbol.asyncDispose]();
   }
 
+  /** Without a pause as long as there is work that did not fit into a pass: the time goes to the host, not to this process. */
   async #round(signal: AbortSignal): Promise<Instant> {
-    const pass = await reconcileServer(this.#deps, this.#server.id, { signal });
-    this.#lastRoundAt = this.#deps.clock.now();
-    return this.#nextRound(pass);
+    for (;;) {
+      const pass = await reconcileServer(this.#deps, this.#server.id, { signal });
+      this.#lastRoundAt = this.#deps.clock.now();
+      if (pass.goesOn !== true || signal.aborted) return this.#nextRound(pass);
+    }
   }
 
   #nextRound({ nextAt }: Pass): Instant {

@@ -41,6 +41,8 @@ export interface Pass {
   readonly changes: number;
   /** When time alone, or something undone, asks for the next pass; null when nothing does. */
   readonly nextAt: Instant | null;
+  /** Its time was over before its work was: the next pass goes on at once. */
+  readonly goesOn?: boolean;
 }
 
 export interface PassOptions {
@@ -127,14 +129,14 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...cons
   const changes = held === undefined ? plan.diff.changes : [];
   const applySignal = withTimeout(signal, timeouts.applyMs);
   const results = await applyPlan(deps, { lease, driver, changes, signal: applySignal });
-  const retryAt = await recordPass(deps, lease, { plan, results, held });
+  // As long as the host gets on with it, what did not fit into the time of one pass only waits for the next.
+  const goesOn = applySignal.aborted && madeOf(results).length > 0;
+  const retryAt = await recordPass(deps, lease, { plan, results, held, isCut: goesOn });
   // Some hosts tell about themselves only once they have a peer.
   if (results.size > 0) await learn(known);
   const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));
-  // What did not fit into the time of one pass goes on at once, as long as the host gets on with it.
-  const goesOn = applySignal.aborted && madeOf(results).length > 0;
   const nextAt = hasMoved || goesOn ? deps.clock.now() : earlier(wishes.desired.nextChangeAt, retryAt);
-  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt }, plan, results };
+  return { pass: { outcome: held ?? 'applied', changes: plan.diff.changes.length, nextAt, goesOn }, plan, results };
 }
 
 function withTimeout(signal: AbortSignal, milliseconds: number): AbortSignal {

@@ -30,6 +30,8 @@ export interface PassOutcome {
   readonly results: ChangeResults;
   /** Why no change was made; undefined when they were. */
   readonly held: 'planned' | 'braked' | undefined;
+  /** The time of the pass was over before all was made: what is undone was not refused, and waits for the next one. */
+  readonly isCut: boolean;
 }
 
 /**
@@ -42,7 +44,7 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
   const undone = undoneWishes(outcome);
   const refused = await recordReports(deps, lease, reportsOf(outcome));
   const verdicts = withProblems(peerVerdicts(plan, undone), refused);
-  const failed = held === undefined ? failedPeers(deps, verdicts, plan) : [];
+  const failed = held === undefined ? undonePeers(deps, verdicts, outcome) : [];
   await deps.store.transaction(async (tx) => {
     if (!(await holdsLease(tx, lease))) return;
     await recordApplied(tx, appliedPeers(verdicts), at);
@@ -53,7 +55,7 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
     await recordServerSeen(tx, lease, { at, pendingChanges: undone.size, brakeReason: brakeText(plan.brake, held) });
   });
   await recordTraffic(deps, lease, plan);
-  return failed.map(({ nextAttemptAt }) => nextAttemptAt as Instant).toSorted()[0] ?? null;
+  return earliest(failed.map(({ nextAttemptAt }) => nextAttemptAt));
 }
 
 /** What the host told about the peers that it made or was asked for. */
@@ -140,22 +142,45 @@ function isRecorded(peer: PeerRow, state: PeerWish['state']): boolean {
   return isCurrent && peer.last_error === null;
 }
 
-function failedPeers(deps: Deps, verdicts: readonly Verdict[], { observed, wishes }: ServerPlan): Failed[] {
+function undonePeers(deps: Deps, verdicts: readonly Verdict[], { plan, isCut }: PassOutcome): Failed[] {
+  return isCut ? unreachedPeers(verdicts, plan) : failedPeers(deps, verdicts, plan);
+}
+
+function failedPeers(deps: Deps, verdicts: readonly Verdict[], plan: ServerPlan): Failed[] {
+  const stateOf = observedStates(plan);
+  return verdicts.flatMap(({ peer, problem: error }) => {
+    if (error === undefined) return [];
+    const nextAttemptAt = addSeconds(deps.clock.now(), backoffSeconds(peer.attempts + 1, random01(deps)));
+    return [{ id: peer.id, version: peer.wanted_version, state: stateOf(peer), error, nextAttemptAt }];
+  });
+}
+
+/** Peers whose turn did not come. Only of those that are not recorded as the host has them is there something to say. */
+function unreachedPeers(verdicts: readonly Verdict[], plan: ServerPlan): Failed[] {
+  const stateOf = observedStates(plan);
+  return verdicts.flatMap(({ peer, state: wanted, problem }) => {
+    if (problem === undefined || wanted === undefined) return [];
+    const state = stateOf(peer);
+    const isKnown = peer.applied_state === state && peer.last_error === null && !isRecorded(peer, wanted);
+    return isKnown ? [] : [{ id: peer.id, version: peer.wanted_version, state, error: null, nextAttemptAt: null }];
+  });
+}
+
+function observedStates({ observed, wishes }: ServerPlan): (peer: PeerRow) => PeerRow['applied_state'] {
   const ours = wishes.desired.ours;
   const onHost = new Map<string | null, ObservedPeer>(
     observed.filter((peer) => ours.has(peer.publicKey)).map((peer) => [peer.publicKey, peer]),
   );
-  return verdicts.flatMap(({ peer, problem: error }) => {
-    if (error === undefined) return [];
-    const state = observedState(onHost.get(peer.public_key));
-    const nextAttemptAt = addSeconds(deps.clock.now(), backoffSeconds(peer.attempts + 1, random01(deps)));
-    return [{ id: peer.id, version: peer.wanted_version, state, error, nextAttemptAt }];
-  });
+  return ({ public_key }) => observedState(onHost.get(public_key));
 }
 
 function observedState(observed: ObservedPeer | undefined): PeerRow['applied_state'] {
   if (observed === undefined) return 'none';
   return observed.enabled ? 'present' : 'suspended';
+}
+
+function earliest(moments: readonly (string | null)[]): Instant | null {
+  return (moments.filter((moment) => moment !== null).toSorted()[0] ?? null) as Instant | null;
 }
 
 /** Tombstones whose key the host no longer shows. */

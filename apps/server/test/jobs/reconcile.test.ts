@@ -1,4 +1,5 @@
-import { claimLease, insertServer, listServers } from '@vpn-api/db';
+import { once } from 'node:events';
+import { claimLease, insertServer, listServers, updateServer } from '@vpn-api/db';
 import { FakeHost } from '@vpn-api/wg';
 import { describe, expect, test, vi } from 'vitest';
 import { addSeconds } from '../../src/domain/instant.ts';
@@ -30,6 +31,27 @@ describe.each(engines)('the reconciler on %s', (engine) => {
     const { peer } = await world.create(await world.customer(), { serverId: (await world.server()).id });
     await vi.waitUntil(() => world.isOnHost(peer.public_key));
     expect(hanging.calls).toHaveLength(1);
+  });
+
+  test('goes on without a pause with what did not fit into the time of one pass', async () => {
+    await using world = await World.start({ engine });
+    world.host.fault = 'down';
+    const devices = [await world.device(), await world.device(), await world.device()];
+    world.host.fault = null;
+    const driver = world.host.driver();
+    const apply: typeof driver.apply = async (changes, signal) => {
+      const results = await driver.apply(changes.slice(0, 1), signal);
+      world.app.clock.advance(3);
+      if (changes.length > 1) await once(signal, 'abort');
+      return [...results, ...changes.slice(1).map(() => ({ outcome: 'failed', message: 'too late' }) as const)];
+    };
+    const timeouts = { listMs: 10_000, applyMs: 20 };
+    const driverFor = () => ({ ...driver, apply });
+    await using loops = new ReconcileLoops({ ...world.services, instanceId: 'test', driverFor, timeouts });
+    await updateServer(world.store, (await world.server()).id, { next_attempt_at: null });
+    await loops.start();
+    await loops.idle();
+    expect(world.keysOnHost()).toEqual(new Set(devices.map(({ peer }) => peer.public_key)));
   });
 
   test('finds a server that was added meanwhile', async () => {

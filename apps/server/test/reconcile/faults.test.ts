@@ -1,6 +1,7 @@
+import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { claimLease, findServer, type Store, updateServer } from '@vpn-api/db';
-import type { FakeFault } from '@vpn-api/wg';
+import type { FakeFault, WgDriver } from '@vpn-api/wg';
 import { describe, expect, test, vi } from 'vitest';
 import { addSeconds } from '../../src/domain/instant.ts';
 import { type Pass, type ReconcileDeps, reconcileServer } from '../../src/ops/reconcile-server.ts';
@@ -80,6 +81,33 @@ describe.each(engines)('after a fault the host converges, on %s', (engine) => {
     expect(await world.judged(peer.id)).toMatchObject({ state: 'failed', peer: { applied_state: 'none' } });
     await world.pass(BACK_IN_USE_SECONDS);
     expect(await world.judged(peer.id)).toMatchObject({ state: 'active' });
+  });
+
+  test('what a slow host did not get to in one pass waits for the next, which goes on at once: nobody was refused', async () => {
+    await using world = await World.start({ engine });
+    const gone = await world.device();
+    world.host.fault = 'down';
+    const waiting = [await world.device(), await world.device(), await world.device(), await world.device()];
+    world.host.fault = null;
+    world.deleteFromHost(gone.peer.public_key);
+    await retried(world);
+    const slow = slowDriver(world, 2);
+    const pass = await reconcile(world, { driverFor: () => slow, timeouts: { listMs: 10_000, applyMs: 20 } });
+    expect(pass).toMatchObject({ outcome: 'applied', goesOn: true, nextAt: world.app.clock.now() });
+    const judged = await Promise.all([gone, ...waiting].map(({ peer }) => world.judged(peer.id)));
+    expect(judged.map(({ state }) => state)).toEqual(['active', 'active', 'pending', 'pending', 'pending']);
+    for (const { peer } of judged) expect(peer).toMatchObject({ last_error: null, attempts: 0 });
+    expect(await world.server()).toMatchObject({ pending_changes: 3, last_error: null });
+  });
+
+  test('a peer that is gone from a slow host is not called active before it is there again', async () => {
+    await using world = await World.start({ engine });
+    const devices = [await world.device(), await world.device(), await world.device()];
+    for (const { peer } of devices) world.deleteFromHost(peer.public_key);
+    const slow = slowDriver(world, 1);
+    await reconcile(world, { driverFor: () => slow, timeouts: { listMs: 10_000, applyMs: 20 } });
+    const states = devices.map(async ({ peer }) => (await world.judged(peer.id)).state);
+    expect(await Promise.all(states)).toEqual(['active', 'pending', 'pending']);
   });
 
   test.each(['list', 'apply'] as const)('a host that hangs in %s is given up in time', async (method) => {
@@ -255,6 +283,20 @@ async function reconcile(world: World, overrides: Partial<ReconcileDeps> = {}): 
   const driver = world.host.driver();
   const deps = { ...world.services, instanceId: 'test', driverFor: () => driver, ...overrides };
   return reconcileServer(deps, (await world.server()).id, { signal: new AbortController().signal });
+}
+
+/** Makes so many changes, and is at the next one when the time of the pass is over. */
+function slowDriver(world: World, count: number): WgDriver {
+  const driver = world.host.driver();
+  const late = { outcome: 'failed', message: 'the host did not get that far' } as const;
+  return {
+    ...driver,
+    apply: async (changes, signal) => {
+      const results = await driver.apply(changes.slice(0, count), signal);
+      if (changes.length > count) await once(signal, 'abort');
+      return [...results, ...changes.slice(count).map(() => late)];
+    },
+  };
 }
 
 /** Ends the back-off, as time would. */

@@ -234,12 +234,12 @@ export interface Failed {
   readonly version: number;
   /** What the host has instead of this version. */
   readonly state: PeerRow['applied_state'];
-  /** Safe to show to an operator. */
-  readonly error: string;
-  readonly nextAttemptAt: string;
+  /** Safe to show to an operator. null: it was not tried, and no attempt is counted. */
+  readonly error: string | null;
+  readonly nextAttemptAt: string | null;
 }
 
-/** Records failed attempts, of peers that nobody changed meanwhile: the host does not have the wanted version. */
+/** Records that the host does not have the wanted version of peers, and why. Those that somebody changed meanwhile are left out. */
 export async function recordFailed(q: Queryable, failed: readonly Failed[]): Promise<void> {
   const columns = {
     id: 'integer',
@@ -250,7 +250,8 @@ export async function recordFailed(q: Queryable, failed: readonly Failed[]): Pro
   } as const;
   for (const some of chunks(failed)) {
     await sql`with failed (id, version, state, error, next_attempt_at) as ${bulkValues(q.dialect, columns, some)}
-      update peers set last_error = failed.error, attempts = attempts + 1, next_attempt_at = failed.next_attempt_at,
+      update peers set last_error = failed.error, next_attempt_at = failed.next_attempt_at,
+        attempts = attempts + case when failed.error is null then 0 else 1 end,
         applied_state = failed.state,
         applied_version = case when applied_version < failed.version then applied_version else failed.version - 1 end
       from failed where failed.id = peers.id and wanted_version = failed.version`.execute(q.kysely);

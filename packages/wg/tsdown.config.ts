@@ -1,7 +1,14 @@
 import { defineConfig } from 'tsdown';
 
 export default defineConfig({
-  entry: ['src/index.ts', 'src/address.ts', 'src/diff.ts', 'src/conformance.ts', 'src/cli/main.ts'],
+  entry: {
+    index: 'src/index.ts',
+    address: 'src/address.ts',
+    diff: 'src/diff.ts',
+    conformance: 'src/conformance.ts',
+    testing: 'test/testing.ts',
+    'cli/main': 'src/cli/main.ts',
+  },
   tsconfig: 'tsconfig.build.json',
   format: 'esm',
   platform: 'node',

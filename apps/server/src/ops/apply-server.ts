@@ -17,7 +17,10 @@ export interface ApplyServer extends ServerRequest {
 
 export interface AppliedServer {
   readonly server: ServerRow;
-  readonly pass: Pass;
+  /** Of the pass that was made at once, by this call or by the loop that was quicker. */
+  readonly outcome: Pass['outcome'];
+  /** How many the plan had that was agreed to. */
+  readonly changes: number;
 }
 
 /**
@@ -33,9 +36,9 @@ export async function applyServer(deps: Deps, request: ApplyServer): Promise<App
   const plan = await planHost(deps, id);
   if (plan.brake !== undefined && plan.brake.unscheduled > acceptRemovals) throw new DomainError('plan_not_accepted');
   await switchOn(deps, request, plan);
-  const pass = await deps.hosts.compare(id, { acceptedRemovals: acceptRemovals });
+  const { outcome } = await deps.hosts.compare(id, { acceptedRemovals: acceptRemovals });
   deps.reconciler.wake([id]);
-  return { server: await getServer(deps.store, id), pass };
+  return { server: await getServer(deps.store, id), outcome, changes: plan.diff.changes.length };
 }
 
 async function switchOn({ store, clock }: Deps, request: ApplyServer, { diff, brake }: ServerPlan): Promise<void> {

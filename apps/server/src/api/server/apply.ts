@@ -30,13 +30,13 @@ export const applyServerProcedure = adminProcedure
   .output(
     z.object({
       server: serverSchema,
-      /** Of the pass that was made at once. `busy`: another one is under way and `changes` are not known yet. */
+      /** Of the pass that was made at once. `busy`: another one is still under way. */
       outcome: z.enum(['busy', 'waiting', 'planned', 'braked', 'applied', 'failed', 'stopped']),
-      changes: z.int(),
+      changes: z.int().describe('how many the plan had that was agreed to'),
     }),
   )
   .mutation(async ({ ctx, input }) => {
     const request = { id: input.id, acceptRemovals: input.accept_removals, source: auditOf(ctx) };
-    const { server, pass } = await applyServer(ctx.services, request);
-    return { server: await answerServer(ctx, server), outcome: pass.outcome, changes: pass.changes };
+    const { server, ...applied } = await applyServer(ctx.services, request);
+    return { server: await answerServer(ctx, server), ...applied };
   });

@@ -33,6 +33,12 @@ export interface WgDriver extends AsyncDisposable {
    * before believing anything), otherwise none was.
    */
   apply(changes: readonly PeerChange[], signal: AbortSignal): Promise<ChangeResult[]>;
+
+  /**
+   * Reads what the host made for peers that are there, and changes nothing. Left out are those it does not have, and
+   * those whose configuration cannot be used. Only on hosts that keep configurations.
+   */
+  read?(publicKeys: readonly PublicKey[], signal: AbortSignal): Promise<readonly ReportedPeer[]>;
 }
 
 export interface InterfaceDescription {

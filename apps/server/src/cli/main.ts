@@ -1,6 +1,7 @@
-import { loadConfig, storeUrl } from '../config/config.ts';
+import { type Config, loadConfig, storeUrl } from '../config/config.ts';
 import { loadOrCreateDevelopmentSecrets } from '../config/development-secrets.ts';
 import { readEnvironment } from '../config/env.ts';
+import { runAdopt } from './adopt.ts';
 import { runDoctorCommand } from './doctor.ts';
 import { migrate } from './migrate.ts';
 import { runOpenApi } from './openapi.ts';
@@ -11,6 +12,8 @@ const usage = `Usage: vpn-api COMMAND
   migrate                      bring the database of DATABASE_URL to the schema of this version
   doctor [--json]              look for broken invariants in the database; exits with 1 when it finds any
   recompute --user ID [--fix]  derive a user's subscription from payments and events and compare it with what is stored
+  adopt --server NAME|ID [--users FILE] [--match-names] [--create-users] [--apply] [--json]
+                               show which peers of a running host would become whose devices; with --apply, make them so
   openapi                      print the OpenAPI document; with --write, store it
 `;
 
@@ -23,13 +26,17 @@ const databaseCommands: Readonly<Record<string, (url: string, args: readonly str
 
 async function main(name: string | undefined, args: readonly string[]): Promise<number> {
   if (name === 'openapi') return runOpenApi(args);
+  if (name === 'adopt') return runAdopt(await readConfig(), args);
   const command = name !== undefined && Object.hasOwn(databaseCommands, name) ? databaseCommands[name] : undefined;
   if (command === undefined) {
     process.stderr.write(usage);
     return 2;
   }
-  const { config } = loadConfig(await loadOrCreateDevelopmentSecrets(readEnvironment()));
-  return command(storeUrl(config.database), args);
+  return command(storeUrl((await readConfig()).database), args);
+}
+
+async function readConfig(): Promise<Config> {
+  return loadConfig(await loadOrCreateDevelopmentSecrets(readEnvironment())).config;
 }
 
 try {

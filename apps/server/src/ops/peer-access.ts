@@ -26,6 +26,20 @@ export interface JudgedPeer {
   readonly expiresAt: string | null;
 }
 
+export interface OneMoreDevice {
+  readonly userId: number;
+  /** How many devices of the user are older. */
+  readonly rank: number;
+  readonly now: string;
+}
+
+/** What a device that a user does not have yet would be allowed. */
+export async function judgeOneMore(q: Queryable, { userId, rank, now }: OneMoreDevice): Promise<PeerAccess> {
+  const owner = (await loadOwners(q, [userId], now)).get(userId);
+  if (owner === undefined) throw new Error(`there is no user ${userId}`);
+  return accessOf(owner, { rank, deactivated_at: null });
+}
+
 interface Owner {
   readonly user: UserRow;
   readonly subscription: SubscriptionState<PeriodWithDispute>;
@@ -60,10 +74,16 @@ async function loadOwners(q: Queryable, userIds: readonly number[], now: string)
   );
 }
 
-function judge(peer: PeerRow, { user, subscription }: Owner, rank: number): JudgedPeer {
-  const restrictions = periodRestrictions(subscription.current);
-  const access = peerAccess({ user, subscription, ...restrictions, deactivated_at: peer.deactivated_at, rank });
-  return { peer, access, state: peerState(peer, access), expiresAt: accessEnd(subscription) };
+function judge(peer: PeerRow, owner: Owner, rank: number): JudgedPeer {
+  const access = accessOf(owner, { rank, deactivated_at: peer.deactivated_at });
+  return { peer, access, state: peerState(peer, access), expiresAt: accessEnd(owner.subscription) };
+}
+
+function accessOf(
+  { user, subscription }: Owner,
+  device: { readonly rank: number; readonly deactivated_at: string | null },
+): PeerAccess {
+  return peerAccess({ user, subscription, ...periodRestrictions(subscription.current), ...device });
 }
 
 function accessEnd({ status, access_until }: SubscriptionState): string | null {

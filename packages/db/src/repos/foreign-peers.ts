@@ -61,3 +61,12 @@ export function findForeignPeer(
     .where('public_key', '=', publicKey)
     .executeTakeFirst();
 }
+
+/** It is ours from now on. */
+export async function forgetForeignPeer(tx: Tx, serverId: number, publicKey: string): Promise<void> {
+  await tx.kysely
+    .deleteFrom('foreign_peers')
+    .where('server_id', '=', serverId)
+    .where('public_key', '=', publicKey)
+    .execute();
+}

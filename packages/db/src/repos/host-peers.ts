@@ -78,6 +78,15 @@ export function listHostPeers(q: Queryable, serverId: number): Promise<HostPeerR
   return q.kysely.selectFrom('host_peers').selectAll().where('server_id', '=', serverId).orderBy('id').execute();
 }
 
+export function findHostPeer(q: Queryable, serverId: number, publicKey: string): Promise<HostPeerRow | undefined> {
+  return q.kysely
+    .selectFrom('host_peers')
+    .selectAll()
+    .where('server_id', '=', serverId)
+    .where('public_key', '=', publicKey)
+    .executeTakeFirst();
+}
+
 export interface Retirement {
   readonly at: string;
   /** Only on this server: the peer moves. Default: everywhere. */

@@ -94,11 +94,18 @@ export function countDevices(q: Queryable, userId: number): Promise<number> {
   return countOf(live(q).where('user_id', '=', userId));
 }
 
-/** Whether a key is in use anywhere: by a live peer, one that must still go from a host, a foreign one, or as a server's own. */
-export async function isPublicKeyTaken(q: Queryable, publicKey: string): Promise<boolean> {
+/**
+ * Whether a key is in use anywhere: by a live peer, one that must still go from a host, a foreign one, or as a server's own.
+ * `exceptForeignOn`: for making a foreign peer of that server ours.
+ */
+export async function isPublicKeyTaken(
+  q: Queryable,
+  publicKey: string,
+  { exceptForeignOn = 0 }: { readonly exceptForeignOn?: number } = {},
+): Promise<boolean> {
   const { rows } = await sql`select 1 from peers where public_key = ${publicKey} and removed_at is null
     union all select 1 from host_peers where public_key = ${publicKey} and gone_at is null
-    union all select 1 from foreign_peers where public_key = ${publicKey}
+    union all select 1 from foreign_peers where public_key = ${publicKey} and server_id <> ${exceptForeignOn}
     union all select 1 from servers where public_key = ${publicKey} limit 1`.execute(q.kysely);
   return rows.length > 0;
 }

@@ -8,10 +8,12 @@ import {
   countServers,
   findForeignPeer,
   findHighestAddress,
+  findHostPeer,
   findPeer,
   findPeerBySubmittedKey,
   findServer,
   findServerByName,
+  forgetForeignPeer,
   type HostPeerRow,
   holdsLease,
   isAddressTaken,
@@ -206,12 +208,18 @@ describe.each(engines)('peers on %s', (engine) => {
     await updateServer(store, server.id, { public_key: 'servers' });
     const peer = await addPeer(store, ids, { public_key: 'live' });
     const tombstone = await claimKey(store, peer, 'tombstone');
+    expect(await findHostPeer(store, server.id, 'tombstone')).toEqual(tombstone);
+    expect(await findHostPeer(store, server.id, 'live')).toBeUndefined();
     await store.transaction((tx) => updatePeer(tx, peer.id, { public_key: 'live' }));
     await retireHostPeers(store, peer.id, { at: at(1), exceptKey: 'live' });
     const foreign = [{ public_key: 'foreign', allowed_ips: '' }];
     await store.transaction((tx) => replaceForeignPeers(tx, { serverId: server.id, peers: foreign, at: at(1) }));
     const taken = ['live', 'tombstone', 'servers', 'foreign'];
     for (const key of taken) expect(await isPublicKeyTaken(store, key)).toBe(true);
+    const isTakenHere = (key: string) => isPublicKeyTaken(store, key, { exceptForeignOn: server.id });
+    for (const key of taken) expect(await isTakenHere(key)).toBe(key !== 'foreign');
+    const elsewhere = { exceptForeignOn: server.id + 1 };
+    expect(await isPublicKeyTaken(store, 'foreign', elsewhere)).toBe(true);
     await store.transaction((tx) => markGone(tx, [tombstone?.id ?? 0], at(2)));
     expect(await isPublicKeyTaken(store, 'tombstone')).toBe(false);
   });
@@ -438,6 +446,8 @@ describe.each(engines)('keys on hosts on %s', (engine) => {
       ['c', at(2), '10.8.0.2/32'],
     ]);
     expect(await findForeignPeer(store, server.id, 'c')).toEqual(rows[1]);
+    await store.transaction((tx) => forgetForeignPeer(tx, server.id, 'c'));
+    expect(await listForeignPeers(store, server.id)).toEqual(rows.slice(0, 1));
     await see([], 3);
     expect(await listForeignPeers(store, server.id)).toEqual([]);
   });

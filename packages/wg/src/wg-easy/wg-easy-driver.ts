@@ -1,18 +1,23 @@
+import { AddressError } from '../address.ts';
+import { ClientConfigError } from '../client-config.ts';
 import {
   type ChangeResult,
   DriverError,
   type InterfaceDescription,
   type ObservedPeer,
   type PeerChange,
+  type ReportedPeer,
   throwIfAborted,
   type WgDriver,
 } from '../driver.ts';
+import type { PublicKey } from '../keys.ts';
 import { OutboundError, OutboundGuard } from '../outbound.ts';
 import { Batch } from './batch.ts';
 import { Connection } from './connection.ts';
 import { HttpClient } from './http-client.ts';
 import type { RemoteClient } from './protocol.ts';
 import { Queue } from './queue.ts';
+import { readReport } from './read-report.ts';
 
 export interface WgEasyOptions {
   /** Where the page of wg-easy is, `http://10.0.0.5:51821`. */
@@ -37,6 +42,8 @@ export interface WgEasyOptions {
 }
 
 const REQUEST_MS = 15_000;
+/** Only of configurations: that is safe beside each other. */
+const PARALLEL_READS = 6;
 /** A client makes about 0.7 kB of a list. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
@@ -107,8 +114,35 @@ export class WgEasyDriver implements WgDriver {
     return this.#changes.run(() => new Batch(changes, context).run(), signal);
   }
 
+  async read(publicKeys: readonly PublicKey[], signal: AbortSignal): Promise<readonly ReportedPeer[]> {
+    throwIfAborted(signal);
+    const { protocol, clients } = await this.#connection.list(signal);
+    const wanted = new Set(publicKeys);
+    const waiting = clients.filter(({ publicKey }) => wanted.has(publicKey));
+    const found: ReportedPeer[] = [];
+    const work = async () => {
+      for (let client = waiting.shift(); client !== undefined; client = waiting.shift()) {
+        const report = await readUsable(client, protocol.configuration(client, signal));
+        if (report !== undefined) found.push(report);
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL_READS }, work));
+    return found;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#http[Symbol.asyncDispose]();
+  }
+}
+
+/** Somebody may have given a client a configuration that no client of ours would get, or a name that v14 stumbles over. */
+async function readUsable(client: RemoteClient, config: Promise<string>): Promise<ReportedPeer | undefined> {
+  try {
+    return readReport(client, await config);
+  } catch (error) {
+    const isRefused = error instanceof DriverError && error.code === 'refused';
+    if (isRefused || error instanceof ClientConfigError || error instanceof AddressError) return undefined;
+    throw error;
   }
 }
 

@@ -147,6 +147,26 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
     });
 
+    test('what the host made for clients that are there is told, unless it cannot be used, and nothing is changed', async () => {
+      await using open = await openStub({ version, clients: ['phone', 'off', 'odd', 'other'] });
+      const [phone, off, odd] = open.stub.clients();
+      if (!phone || !off || !odd) throw new Error();
+      open.stub.edit(off.id, { enabled: false });
+      open.stub.failNext('error', 1, ({ path }) => path.endsWith(`/${odd.id}/configuration`));
+      const keys = [phone, off, odd].map(({ publicKey }) => publicKey);
+      const reports = await open.driver.read([...keys, generateKeyPair().publicKey], signal());
+      const told = new Map(reports.map((report) => [report.publicKey, report]));
+      expect([...told.keys()].sort()).toEqual([phone.publicKey, off.publicKey].sort());
+      for (const client of [phone, off]) {
+        const { privateKey, presharedKey } = client;
+        expect(told.get(client.publicKey)).toMatchObject({ privateKey, presharedKey });
+        expect(told.get(client.publicKey)?.addresses[0]).toBe(`${client.address}/32`);
+      }
+      expect(open.stub.mutations()).toEqual([]);
+      open.stub.fault = 'gateway';
+      await expect(open.driver.read(keys, signal())).rejects.toMatchObject({ code: 'unreachable' });
+    });
+
     test('a list that is empty once is not believed', async () => {
       await using open = await openStub({ version, clients: 2 });
       open.stub.failNext('empty_list', 1, isList);

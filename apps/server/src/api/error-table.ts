@@ -73,7 +73,7 @@ export const errorTable = {
     detail: 'This payment cannot be refunded through its provider; refund it there and record it',
   },
   nothing_to_refund: { status: 409, detail: 'Nothing of this payment can be refunded' },
-  server_exists: { status: 409, detail: 'A server with this name exists' },
+  server_exists: { status: 409, detail: 'A server of this name, or for this host, exists' },
   server_from_settings: { status: 409, detail: 'The settings describe this server; change it there' },
   server_has_peers: { status: 409, detail: 'The server has peers; evacuate it first' },
   server_owes_removals: {

@@ -1,3 +1,5 @@
+import { parseSshAddress } from './ssh-address.ts';
+
 /** A host that failed fewer times in a row than this may have had a bad minute. */
 const ILL_AFTER_ATTEMPTS = 3;
 
@@ -11,4 +13,22 @@ export interface HealthFacts {
 /** Whether new peers may hope to be live on the host within seconds. */
 export function isHealthy({ last_seen_at, attempts, retired_at }: HealthFacts): boolean {
   return last_seen_at !== null && attempts < ILL_AFTER_ATTEMPTS && retired_at === null;
+}
+
+export interface HostFacts {
+  readonly driver: string;
+  readonly address: string | null;
+  readonly interface: string;
+}
+
+/**
+ * Names what a server drives, however its address is written: whoever has the same is the same host. Undefined where there
+ * is none, or none that can be told apart.
+ */
+export function hostIdentity({ driver, address, interface: name }: HostFacts): string | undefined {
+  if (driver === 'local') return `local ${name}`;
+  if (address === null) return undefined;
+  if (driver === 'wg-easy') return URL.canParse(address) ? `wg-easy ${new URL(address).origin}` : undefined;
+  const ssh = driver === 'ssh' ? parseSshAddress(address) : undefined;
+  return ssh === undefined ? undefined : `ssh ${ssh.host.toLowerCase()}:${ssh.port} ${name}`;
 }

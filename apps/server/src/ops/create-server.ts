@@ -2,6 +2,7 @@ import { insertServer, isUniqueViolation, type ServerRow, updateServer } from '@
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { audit } from './audit.ts';
+import { claimHost } from './claim-host.ts';
 import type { Committing } from './committing.ts';
 import { type HostCredentials, sealCredentials } from './host-credentials.ts';
 import { type ServerSettings, settingsColumns } from './server-settings.ts';
@@ -27,6 +28,7 @@ export async function createServer(
   try {
     return await deps.store.transaction(async (tx) => {
       const inserted = await insertServer(tx, { ...columns, mode: 'observe', origin: 'api', created_at: now });
+      await claimHost(tx, inserted, now);
       const sealed = sealCredentials(deps, inserted.id, credentials);
       const server = await updateServer(tx, inserted.id, { credentials_sealed: sealed });
       const details = { name: server.name, driver: server.driver };

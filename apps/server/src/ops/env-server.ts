@@ -1,4 +1,12 @@
-import { findServerByName, type NewServer, type ServerRow, type Tx, updateServer, upsertEnvServer } from '@vpn-api/db';
+import {
+  findServerByName,
+  type NewServer,
+  recordLearned,
+  type ServerRow,
+  type Tx,
+  updateServer,
+  upsertEnvServer,
+} from '@vpn-api/db';
 import {
   DriverError,
   derivePublicKey,
@@ -120,10 +128,10 @@ export async function learnFromHost(
   if (server.driver === 'none' || (server.public_key !== null && server.endpoint !== null)) return server;
   const told = await driver.describe(signal).catch(unlessRefused);
   if (told === undefined) return server;
-  return updateServer(store, server.id, learnedColumns(config, server, told));
+  return recordLearned(store, server.id, learnedColumns(config, server, told));
 }
 
-/** What a row does not say yet and its host told. Where clients connect to is where we do, unless the host knows better. */
+/** What a host told of what a row does not say. Where clients connect to is where we do, unless the host knows better. */
 export function learnedColumns(
   config: Config,
   server: ServerRow,
@@ -131,7 +139,7 @@ export function learnedColumns(
 ): Pick<ServerRow, 'public_key' | 'endpoint'> {
   const host = hostName(config, server);
   const guess = host === undefined || listenPort === undefined ? null : printEndpoint({ host, port: listenPort });
-  return { public_key: server.public_key ?? publicKey, endpoint: server.endpoint ?? endpoint ?? guess };
+  return { public_key: publicKey, endpoint: endpoint ?? guess };
 }
 
 /** Undefined for a wg-easy of which only the address of its page is known: that is often one behind a proxy. */

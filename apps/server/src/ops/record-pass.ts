@@ -133,7 +133,7 @@ function isAbout(wish: PeerWish, peer: PeerRow): boolean {
 function appliedPeers(verdicts: readonly Verdict[]): Applied[] {
   return verdicts.flatMap(({ peer, state, problem }) => {
     if (state === undefined || problem !== undefined || isRecorded(peer, state)) return [];
-    return [{ id: peer.id, version: peer.wanted_version, state }];
+    return [{ id: peer.id, serverId: peer.server_id, version: peer.wanted_version, state }];
   });
 }
 

@@ -64,12 +64,13 @@ type Deps = Pick<Services, 'config'>;
  */
 export function settingsColumns(deps: Deps, settings: ServerSettings, credentials: HostCredentials) {
   checkHost(deps, settings, credentials);
+  const { driver, address } = settings;
   return {
     name: settings.name,
     region: settings.region,
-    driver: settings.driver,
+    driver,
     keys: settings.keys,
-    address: settings.address,
+    address: driver === 'wg-easy' && address !== null ? new URL(address).origin : address,
     username: settings.username,
     host_fingerprint: settings.host_fingerprint,
     privilege: settings.privilege,

@@ -1,4 +1,4 @@
-import { type ServerRow, updateServer } from '@vpn-api/db';
+import { recordLearned, type ServerRow } from '@vpn-api/db';
 import { DriverError, type DriverErrorCode, type InterfaceDescription, type ObservedPeer } from '@vpn-api/wg';
 import { epochMs } from '../domain/instant.ts';
 import type { Services } from '../services.ts';
@@ -114,7 +114,7 @@ function wrongHostKey({ host_fingerprint }: ServerRow, error: DriverError, finge
 /** Keeps what is missing in the row; what differs is for a person to decide. */
 async function learn(deps: Deps, server: ServerRow, told: InterfaceDescription): Promise<ServerRow> {
   if (server.public_key !== null && server.endpoint !== null) return server;
-  return updateServer(deps.store, server.id, learnedColumns(deps.config, server, told));
+  return recordLearned(deps.store, server.id, learnedColumns(deps.config, server, told));
 }
 
 function interfaceCheck({ interface: name, public_key }: ServerRow, told: InterfaceDescription | DriverError): Check {

@@ -11,6 +11,7 @@ import { parsePool } from '@vpn-api/wg';
 import { DomainError, invalidField } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
+import { claimHost } from './claim-host.ts';
 import { asServerExists } from './create-server.ts';
 import { getLockedServer, getServer } from './get-server.ts';
 import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
@@ -50,9 +51,11 @@ export async function updateServerBy(deps: Deps, { id, change, source }: ServerU
       if (changesClients(known, patch)) await raiseConfigVersions(tx, id);
       const locked = await getLockedServer(tx, id);
       await assertSuitsPeers(tx, locked, patch);
+      const now = deps.clock.now();
       const server = await updateServer(tx, id, patch);
+      if (isAnotherHost(locked, server)) await claimHost(tx, server, now);
       const details = { changed: given };
-      await audit(tx, { ...source, at: deps.clock.now(), action: 'server.update', target: `server:${id}`, details });
+      await audit(tx, { ...source, at: now, action: 'server.update', target: `server:${id}`, details });
       tx.onCommit(() => deps.reconciler.wake([id]));
       return server;
     });
@@ -79,7 +82,14 @@ function changedColumns(deps: Deps, known: ServerRow, { change, given }: GivenCh
   // Whatever was wrong with the host may be right now: it is tried at once.
   const fresh = { attempts: 0, next_attempt_at: null };
   const another = isAnotherHost(known, columns) ? { ...UNSEEN, mode: 'observe' as const } : {};
-  return { ...columns, ...sealed, ...fresh, ...another, ...(mode === undefined ? {} : { mode }) };
+  const changed = onlyChanged(known, columns);
+  return { ...changed, ...sealed, ...fresh, ...another, ...(mode === undefined ? {} : { mode }) };
+}
+
+/** Not what is as it was: a pass, or another admin, may be changing that now. */
+function onlyChanged<T extends Partial<ServerRow>>(known: ServerRow, columns: T): Partial<T> {
+  const entries = Object.entries(columns).filter(([column, value]) => known[column as keyof ServerRow] !== value);
+  return Object.fromEntries(entries) as Partial<T>;
 }
 
 function ownColumnsOfEnv(known: ServerRow, { change, given }: GivenChange): ServerPatch {

@@ -147,6 +147,43 @@ describe.each(engines)('servers on %s', (engine) => {
     expect(answer.text).toContain(path);
   });
 
+  test('are one for each host, however its address is written: two would be two writers', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const ssh = await hosts.ok<ServerView>('POST', '/servers', SSH);
+    await hosts.ok('POST', '/servers', WG_EASY);
+    const another = { ...SSH, name: 'ams2', address: 'root@203.0.114.7:2222' };
+    const taken = (message: string) => ({ status: 409, body: { code: 'server_exists', issues: [{ message }] } });
+    const is = `server ${ssh.id} is this host already`;
+    expect(await hosts.call('POST', '/servers', another)).toMatchObject(taken(is));
+    const page = { ...WG_EASY, name: 'fra2', address: 'HTTPS://WG.example.com:51821/' };
+    expect(await hosts.call('POST', '/servers', page)).toMatchObject({ status: 409 });
+    const second = await hosts.ok<ServerView>('POST', '/servers', { ...another, interface: 'wg1' });
+    expect(await hosts.call('PUT', `/servers/${second.id}`, { interface: 'wg0' })).toMatchObject(taken(is));
+    expect(await hosts.get(second.id)).toMatchObject({ interface: 'wg1' });
+    await hosts.ok('POST', `/servers/${ssh.id}/retire`);
+    expect(await hosts.call('POST', '/servers', { ...another, name: 'ams3' })).toMatchObject(
+      taken(`${is}, and retired: unretire it`),
+    );
+    await hosts.ok('DELETE', `/servers/${ssh.id}`);
+    expect(await hosts.ok('POST', '/servers', { ...another, name: 'ams3' })).toMatchObject({ name: 'ams3' });
+  });
+
+  test('are one for each host however many callers add it at once', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const answers = await Promise.all(names.map((name) => hosts.call('POST', '/servers', { ...WG_EASY, name })));
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 409, 409, 409, 409]);
+  });
+
+  test('that are changed by two admins at once keep what each of them changed', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const { id } = await hosts.ok<ServerView>('POST', '/servers', SSH);
+    const changes = [{ weight: 7 }, { capacity: 70 }, { region: 'nl' }, { dns: '9.9.9.9' }, { keepalive: 17 }];
+    const answers = await Promise.all(changes.map((change) => hosts.call('PUT', `/servers/${id}`, change)));
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+    expect(await hosts.get(id)).toMatchObject(Object.assign({}, ...changes));
+  });
+
   test('may be in the LAN when the settings allow that', async () => {
     await using hosts = await HostWorld.start({ engine, env: { OUTBOUND_ALLOW: '10.0.0.0/8' } });
     const { id } = await hosts.ok<ServerView>('POST', '/servers', { ...WG_EASY, address: 'http://10.0.0.5:51821' });

@@ -187,6 +187,30 @@ describe.each(engines)('a dead host on %s', (engine) => {
     expect(await hosts.ok('POST', `/servers/${id}/evacuate`, {})).toEqual({ moved: 1, remaining: 0, stopped: null });
   });
 
+  test('that was given up, forgotten and added anew loses first what it still has of ours', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const { world } = hosts;
+    const address = 'vpn@returning.example.com';
+    const { server, host } = await hosts.live({ address });
+    const { peer } = await world.create(await world.customer(), { serverId: server.id });
+    await hosts.app.settled();
+    host.fault = 'down';
+    await hosts.ok('POST', `/servers/${server.id}/evacuate`, {});
+    await hosts.ok('POST', `/servers/${server.id}/retire`);
+    await hosts.ok('DELETE', `/servers/${server.id}`);
+    const again = await hosts.add({ address });
+    const foreign = again.host.addForeignPeer(['10.77.0.9/32']);
+    for (const ghost of host.peers()) again.host.put(ghost);
+    const plan = await hosts.ok<{ counts: Record<string, number> }>('POST', `/servers/${again.server.id}/plan`);
+    expect(plan).toMatchObject({ counts: { remove: 1 }, foreign: 1, brake: null });
+    await hosts.ok('POST', `/servers/${again.server.id}/apply`, {});
+    expect(again.host.peers().map(({ publicKey }) => publicKey)).toEqual([foreign]);
+    expect(world.isOnHost(peer.public_key)).toBe(true);
+    expect((await move(hosts, peer, { server_id: again.server.id })).status).toBe(200);
+    await hosts.app.settled();
+    expect(keysOf(again.host)).toEqual(new Set([foreign, peer.public_key]));
+  });
+
   test('that returns before it was retired loses what was moved, and nothing else', async () => {
     await using hosts = await HostWorld.start({ engine });
     const { world } = hosts;

@@ -211,26 +211,28 @@ export async function recordReported(tx: Tx, reported: readonly ReportedColumns[
 
 export interface Applied {
   readonly id: number;
+  /** The server it is so on. */
+  readonly serverId: number;
   /** The wanted version that the pass worked from. */
   readonly version: number;
   readonly state: PeerRow['applied_state'];
 }
 
 /**
- * Records what the host now has. A peer that was changed meanwhile stays pending, and an older pass never overwrites what
- * a newer one recorded. Answers how many rows were recorded.
+ * Records what the host now has. A peer that was changed meanwhile stays pending, one that was moved is none of this
+ * host's business any more, and an older pass never overwrites what a newer one recorded. Answers how many rows were
+ * recorded.
  */
 export async function recordApplied(q: Queryable, applied: readonly Applied[], at: string): Promise<number> {
-  const columns = { id: 'integer', version: 'integer', state: 'text' } as const;
+  const columns = { id: 'integer', serverId: 'integer', version: 'integer', state: 'text' } as const;
   let recorded = 0;
   for (const some of chunks(applied)) {
-    const result = await sql`with done (id, version, state) as ${bulkValues(q.dialect, columns, some)}
+    const result = await sql`with done (id, server_id, version, state) as ${bulkValues(q.dialect, columns, some)}
       update peers set applied_version = done.version, applied_state = done.state, applied_at = ${at},
         last_error = null, attempts = 0, next_attempt_at = null,
         pending_since = case when wanted_version = done.version then null else pending_since end
-      from done where done.id = peers.id and applied_version <= done.version and wanted_version >= done.version`.execute(
-      q.kysely,
-    );
+      from done where done.id = peers.id and done.server_id = peers.server_id
+        and applied_version <= done.version and wanted_version >= done.version`.execute(q.kysely);
     recorded += Number(result.numAffectedRows ?? 0);
   }
   return recorded;

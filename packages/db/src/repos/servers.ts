@@ -88,6 +88,20 @@ export function updateServer(q: Queryable, id: number, patch: ServerPatch): Prom
   return q.kysely.updateTable('servers').set(patch).where('id', '=', id).returningAll().executeTakeFirstOrThrow();
 }
 
+/** Keeps what a host told about itself where nobody has said it: a person's word, said meanwhile, stands. */
+export function recordLearned(
+  q: Queryable,
+  id: number,
+  { public_key, endpoint }: Pick<ServerRow, 'public_key' | 'endpoint'>,
+): Promise<ServerRow> {
+  return q.kysely
+    .updateTable('servers')
+    .set({ public_key: sql`coalesce(public_key, ${public_key})`, endpoint: sql`coalesce(endpoint, ${endpoint})` })
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirstOrThrow();
+}
+
 /** Whether a host still has to confirm that something of ours is gone. */
 export async function owesRemovals(q: Queryable, serverId: number): Promise<boolean> {
   const { rows } = await sql`select 1 from host_peers where server_id = ${serverId} and gone_at is null
@@ -115,6 +129,26 @@ export async function forgiveRemovals(tx: Tx, serverId: number, at: string): Pro
     .where('removed_at', 'is not', null)
     .where('applied_state', '!=', 'absent')
     .execute();
+}
+
+export interface HostInheritance {
+  /** Removed servers. */
+  readonly from: readonly number[];
+  readonly to: number;
+  readonly at: string;
+}
+
+/**
+ * Writes down for a server what earlier ones tried to put on the same host: should the host still have such a key, it is
+ * ours and must go.
+ */
+export async function inheritHostPeers(tx: Tx, { from, to, at }: HostInheritance): Promise<void> {
+  if (from.length === 0) return;
+  const instant = sql`cast(${at} as ${sql.raw(tx.dialect.tokens.instant)})`;
+  await sql`insert into host_peers (server_id, public_key, peer_id, created_at, retired_at, gone_at)
+    select cast(${to} as integer), public_key, max(peer_id), ${instant}, ${instant}, ${instant}
+    from host_peers where server_id in (${sql.join(from)}) group by public_key
+    on conflict (server_id, public_key) do nothing`.execute(tx.kysely);
 }
 
 /** What a server tells its clients has changed: all of them must fetch their configs again. Before the server's own lock. */

@@ -16,6 +16,7 @@ import {
   forgetForeignPeer,
   type HostPeerRow,
   holdsLease,
+  inheritHostPeers,
   isAddressTaken,
   isPublicKeyTaken,
   isUniqueViolation,
@@ -35,6 +36,7 @@ import {
   type PeerSighting,
   recordApplied,
   recordFailed,
+  recordLearned,
   recordServerFailed,
   recordServerSeen,
   recordSightings,
@@ -251,10 +253,11 @@ describe.each(engines)('peers on %s', (engine) => {
       await addPeer(store, ids, { pending_since: at(0), wanted_version: 3 }),
       await addPeer(store, ids, { wanted_version: 9, applied_version: 9, applied_state: 'present' }),
     ];
+    const here = { serverId: ids.serverId };
     const applied = [
-      { id: same.id, version: 1, state: 'present' },
-      { id: changed.id, version: 2, state: 'suspended' },
-      { id: newer.id, version: 8, state: 'absent' },
+      { ...here, id: same.id, version: 1, state: 'present' },
+      { ...here, id: changed.id, version: 2, state: 'suspended' },
+      { ...here, id: newer.id, version: 8, state: 'absent' },
     ] as const;
     expect(await recordApplied(store, applied, at(5))).toBe(2);
     const recorded = { applied_version: 1, applied_state: 'present', applied_at: at(5), pending_since: null };
@@ -262,6 +265,60 @@ describe.each(engines)('peers on %s', (engine) => {
     expect(await findPeer(store, changed.id)).toMatchObject({ applied_version: 2, pending_since: at(0) });
     expect(await findPeer(store, newer.id)).toEqual(newer);
     expect(await recordApplied(store, [], at(6))).toBe(0);
+  });
+
+  test('what a pass applied says nothing of a peer that was moved meanwhile', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const [peer, other] = [await addPeer(store, ids), await addServer(store)];
+    const change = { server_id: other.id, applied_state: 'none', at: at(1) } as const;
+    const moved = await store.transaction((tx) => changePeer(tx, peer.id, change));
+    const stale = { id: peer.id, serverId: ids.serverId, version: 1, state: 'present' } as const;
+    expect(await recordApplied(store, [stale], at(2))).toBe(0);
+    expect(await findPeer(store, peer.id)).toEqual(moved);
+  });
+
+  test('what was not tried is no failure, and takes back all the same that the host has it', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const peer = await addPeer(store, ids, { wanted_version: 3, applied_version: 3, applied_state: 'present' });
+    await recordFailed(store, [{ id: peer.id, version: 3, state: 'none', error: null, nextAttemptAt: null }]);
+    const recorded = {
+      applied_state: 'none',
+      applied_version: 2,
+      last_error: null,
+      attempts: 0,
+      next_attempt_at: null,
+    };
+    expect(await findPeer(store, peer.id)).toMatchObject(recorded);
+  });
+
+  test('what a host tells about itself never replaces what a person said', async () => {
+    await using store = await openTestStore(engine);
+    const { id } = await addServer(store);
+    const told = { public_key: 'host key', endpoint: null };
+    expect(await recordLearned(store, id, told)).toMatchObject(told);
+    await updateServer(store, id, { endpoint: 'said:1' });
+    const again = { public_key: 'another', endpoint: 'told:2' };
+    expect(await recordLearned(store, id, again)).toMatchObject({ public_key: 'host key', endpoint: 'said:1' });
+  });
+
+  test('a server has as its own, and gone, every key that removed servers tried on the same host', async () => {
+    await using store = await openTestStore(engine);
+    const { ids } = await place(store);
+    const [first, second, next] = [ids.serverId, (await addServer(store)).id, (await addServer(store)).id];
+    const claim = async (serverId: number, key: string) =>
+      claimKey(store, await addPeer(store, { ...ids, serverId }), key);
+    await claim(first, 'a');
+    await claim(second, 'b');
+    const to = { from: [first, second], to: next, at: at(9) };
+    for (let again = 0; again < 2; again += 1) await store.transaction((tx) => inheritHostPeers(tx, to));
+    await store.transaction((tx) => inheritHostPeers(tx, { ...to, from: [] }));
+    const gone = { retired_at: at(9), gone_at: at(9), address_index: null };
+    expect(await listHostPeers(store, next)).toMatchObject([
+      { public_key: 'a', ...gone },
+      { public_key: 'b', ...gone },
+    ]);
   });
 
   test('a failure is recorded unless the peer was changed since, and takes back that the host has it', async () => {
@@ -359,7 +416,7 @@ describe.each(engines)('addresses on %s', (engine) => {
     await store.transaction((tx) => changePeer(tx, peer.id, { removed_at: at(10), at: at(10) }));
     await retireHostPeers(store, peer.id, { at: at(10) });
     expect(await releaseRestedAddresses(store, at(1000))).toBe(0);
-    await recordApplied(store, [{ id: peer.id, version: 2, state: 'absent' }], at(100));
+    await recordApplied(store, [{ id: peer.id, serverId: peer.server_id, version: 2, state: 'absent' }], at(100));
     expect(await releaseRestedAddresses(store, at(1000))).toBe(0);
     await store.transaction((tx) => markGone(tx, [row?.id ?? 0], at(100)));
     expect(await releaseRestedAddresses(store, at(99))).toBe(0);
@@ -485,7 +542,7 @@ describe.each(engines)('the snapshot of a server on %s', (engine) => {
     await store.transaction((tx) => changePeer(tx, peer.id, { removed_at: at(1), at: at(1) }));
     await retireHostPeers(store, peer.id, { at: at(1) });
     expect((await snapshotForServer(store, server.id))?.peers).toHaveLength(1);
-    await recordApplied(store, [{ id: peer.id, version: 2, state: 'absent' }], at(2));
+    await recordApplied(store, [{ id: peer.id, serverId: peer.server_id, version: 2, state: 'absent' }], at(2));
     await store.transaction((tx) => markGone(tx, [key?.id ?? 0], at(2)));
     const after = await snapshotForServer(store, server.id);
     expect(after?.peers).toEqual([]);

@@ -22,6 +22,8 @@ export interface HttpRequest {
   readonly json?: unknown;
   /** A request that changes nothing although it is a POST: a login. */
   readonly isRead?: boolean;
+  /** A change that comes true once more when it is asked for once more: a create. */
+  readonly isOnce?: boolean;
 }
 
 export interface HttpAnswer {

@@ -44,6 +44,8 @@ export class Session {
     if (!(await this.#scheme.isLockedOut(answer, first, signal))) return answer;
     this.#log('the session has ended, logging in again');
     const second = await this.#admit(first, signal);
+    // Done, failed at the end, and then started anew looks the same as not let in.
+    if (request.isOnce) throw new DriverError('unknown_outcome', `${request.what}: the session ended meanwhile`);
     const again = await this.#sendAs(second, request, signal);
     if (!(await this.#scheme.isLockedOut(again, second, signal))) return again;
     return this.#sendAsLastResort(request, second, signal);

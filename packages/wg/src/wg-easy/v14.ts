@@ -66,7 +66,8 @@ export class WgEasyV14 implements WgEasyProtocol {
   }
 
   create(name: string, signal: AbortSignal): Promise<void> {
-    return mutate(this.#session, { method: 'POST', path: CLIENTS, what: 'create', json: { name } }, signal);
+    const request: HttpRequest = { method: 'POST', path: CLIENTS, what: 'create', json: { name }, isOnce: true };
+    return mutate(this.#session, request, signal);
   }
 
   enable({ id }: RemoteClient, signal: AbortSignal): Promise<void> {

@@ -251,6 +251,15 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(open.stub.named('phone')).toHaveLength(1);
     });
 
+    test('a create that was done is not repeated because the session ended right after it', async () => {
+      await using open = await openStub({ version, clients: 1 });
+      open.stub.failNext('work_then_restart', 1, isChange);
+      const reported = await reportOf(open.driver, wish('phone'));
+      expect(open.stub.named('phone').map(({ publicKey }) => publicKey)).toEqual([reported.publicKey]);
+      const creates = open.stub.mutations().filter(({ method, path }) => method === 'POST' && /client$/.test(path));
+      expect(creates).toHaveLength(1);
+    });
+
     test.each(['work_then_drop', 'work_then_500', 'duplicate', 'error', 'drop', 'silent', 'gateway'] as const)(
       'a create that meets "%s" ends with exactly one client',
       async (fault) => {
@@ -467,6 +476,7 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       'silent',
       'empty_list',
       'restart',
+      'work_then_restart',
     ];
     for (const fault of faults) {
       open.stub.fault = fault;
@@ -509,13 +519,16 @@ describe('versions', () => {
     expect(open.stub.requests).toHaveLength(before + 1);
   });
 
-  test('a user with a second factor is an error of the credentials, and is told so', async () => {
-    await using open = await openStub({ version: 15, hasTotp: true });
-    await expect(open.driver.list(signal())).rejects.toMatchObject({
-      code: 'auth_failed',
-      message: expect.stringContaining('second factor'),
-    });
-  });
+  test.each([true, 'INVALID_TOTP_CODE'] as const)(
+    'a user with a second factor (%s) is an error of the credentials, and is told so',
+    async (hasTotp) => {
+      await using open = await openStub({ version: 15, hasTotp });
+      await expect(open.driver.list(signal())).rejects.toMatchObject({
+        code: 'auth_failed',
+        message: expect.stringContaining('second factor'),
+      });
+    },
+  );
 
   test.each([
     [14, 15],

@@ -18,7 +18,8 @@ import type { StubClient, StubState } from './stub-state.ts';
 export interface StubV15Options {
   readonly username: string;
   readonly password: string;
-  readonly hasTotp: boolean;
+  /** The second factor is asked for, or the one that was sent is wrong. */
+  readonly hasTotp: boolean | 'INVALID_TOTP_CODE';
   /** Not INSECURE: cookies are for https. */
   readonly isSecure: boolean;
   /** GitHub cannot be reached. */
@@ -144,7 +145,8 @@ export class StubV15 implements StubApi {
       const statusMessage = 'Invalid username or password';
       throw this.#failure(request, 401, { statusMessage, cookie: this.#seal(false) });
     }
-    if (this.#options.hasTotp) return jsonAnswer({ status: 'TOTP_REQUIRED' });
+    const { hasTotp } = this.#options;
+    if (hasTotp) return jsonAnswer({ status: hasTotp === true ? 'TOTP_REQUIRED' : hasTotp });
     const maxAge = body.remember === true ? 'Max-Age=3600; ' : '';
     return jsonAnswer({ status: 'success' }, { cookie: this.#seal(true, maxAge) });
   }

@@ -40,6 +40,7 @@ export interface WgEasyStubOptions extends Partial<Omit<StubV15Options, 'passwor
  * - `empty_list`: a list without clients
  * - `proto`: a list with `__proto__` for a key and for a name
  * - `restart`: the process was started again just before: sessions and connections are gone
+ * - `work_then_restart`: it was done, the answer is 500, and the process is started again before the next request
  */
 export type WgEasyFault =
   | 'drop'
@@ -56,7 +57,8 @@ export type WgEasyFault =
   | 'duplicate'
   | 'empty_list'
   | 'proto'
-  | 'restart';
+  | 'restart'
+  | 'work_then_restart';
 
 export interface WgEasyChaos {
   /** 0 … 1 */
@@ -276,7 +278,8 @@ export class WgEasyStub implements AsyncDisposable {
     if (fault === 'silent' && isMutation) return silentAnswer(request);
     if (fault === 'duplicate' && isCreate(request)) await this.#api.handle(request, this.#mutate);
     const answer = await this.#api.handle(request, this.#mutate);
-    if (fault === 'work_then_500') return this.#api.serverError(request);
+    if (fault === 'work_then_restart') this.restart();
+    if (fault === 'work_then_500' || fault === 'work_then_restart') return this.#api.serverError(request);
     if (!isList(request) || answer.status !== 200) return answer;
     if (fault === 'empty_list') return { ...answer, body: '[]' };
     return fault === 'proto' ? { ...answer, body: polluted(answer.body) } : answer;

@@ -17,7 +17,8 @@ export function dueNotice<P extends PeriodFacts>(
   hours: readonly number[],
 ): ExpiryNotice<P> | undefined {
   const { status, ended_at: endsAt } = subscriptionAt(chain, now);
-  const last = chain.findLast((period) => period.ends_at === endsAt);
+  // A period that gives no time, as a renewal that was paid back, ends there too.
+  const last = chain.findLast((period) => period.ends_at === endsAt && period.starts_at !== endsAt);
   if (endsAt === null || last === undefined || last.revoked_at !== null) return undefined;
   if (status === 'expired' || status === 'grace') return { kind: 'expired', last, endsAt };
   if (status !== 'active') return undefined;

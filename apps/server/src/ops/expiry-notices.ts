@@ -12,7 +12,10 @@ type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'outbox'>;
 const TOLD_UNTIL = 'expiry_notices_told_until';
 /** Ends further back are no news any more: also for a database that never told before. */
 const LOOK_BACK_SECONDS = 7 * 86_400;
-/** A refund moves an end into a time that was told already: everything ahead is looked at again this often. */
+/**
+ * A refund moves an end into a time that was told already, and is written a moment after it was decided: everything ahead
+ * and what ended since the last time but one is looked at again this often.
+ */
 const SWEEP_SECONDS = 3_600;
 
 /**
@@ -54,7 +57,7 @@ function dueSpans(hours: readonly number[], since: Instant, now: Instant): TimeS
 }
 
 function sweepSpan(hours: readonly number[], since: Instant, now: Instant): TimeSpan {
-  return { after: since, upTo: addSeconds(now, Math.max(0, ...hours) * 3_600) };
+  return { after: addSeconds(since, -SWEEP_SECONDS), upTo: addSeconds(now, Math.max(0, ...hours) * 3_600) };
 }
 
 async function tellUser(deps: Deps, userId: number, now: Instant): Promise<void> {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type App, engines, startApp } from '../harness.ts';
-import { adminToken } from './world.ts';
+import { adminToken, makeNews } from './world.ts';
 
 const DAY = 86_400;
 
@@ -82,7 +82,62 @@ describe.each(engines)('the end of paid time on %s', (engine) => {
     await passTime(app, 2 * 3_600, 600);
     expect(await notices(app)).toMatchObject([{ type: 'subscription.expiring' }]);
   });
+
+  test('is told although a renewal behind it was paid back', async () => {
+    await using app = await startApp({ engine });
+    const customer = await subscribed(app, 30);
+    const renewal = await paidRenewal(app, customer);
+    await passTime(app, 10 * DAY, DAY);
+    const token = await adminToken(app);
+    const body = { reason: 'changed his mind', external: true };
+    expect((await app.rest('POST', `/payments/${renewal}/refund`, { token, body })).body.status).toBe('refunded');
+    await passTime(app, 21 * DAY, DAY / 4);
+    expect((await notices(app)).map(({ type }) => type)).toEqual([
+      'subscription.expiring',
+      'subscription.expiring',
+      'subscription.expired',
+    ]);
+  });
+
+  test('is told of an end that was written by somebody who took his time, a moment after it was looked for', async () => {
+    await using app = await startApp({ engine });
+    await passTime(app, 3_600, 60);
+    const customer = await subscribed(app, 30);
+    await passTime(app, 3_600, 60);
+    // A refund that began before the last round and was committed behind it: the end lies in time that was told.
+    const end = new Date(Date.parse(app.clock.now()) - 5_000).toISOString();
+    await app.store.kysely
+      .updateTable('subscription_periods')
+      .set({ cut_seconds: 30 * DAY - 3_600 + 4, ends_at: end })
+      .where('user_id', '=', customer)
+      .execute();
+    await passTime(app, 3_600, 60);
+    expect((await notices(app)).map(({ type }) => type)).toEqual(['subscription.expired']);
+  });
+
+  test('is told once, however far ahead, though old events are deleted', async () => {
+    await using app = await startApp({ engine, env: { EXPIRY_NOTICE_HOURS: '1440' } });
+    await subscribed(app, 90);
+    await passTime(app, 31 * DAY, DAY);
+    const first = await notices(app);
+    expect(first).toHaveLength(1);
+    await makeNews(app);
+    await passTime(app, 32 * DAY, DAY);
+    expect(await notices(app)).toEqual(first);
+  });
 });
+
+/** Pays for what the customer has again, behind it. Answers the payment's id. */
+async function paidRenewal(app: App, user_id: number): Promise<number> {
+  const token = await adminToken(app);
+  const tariff = { name: `T${Math.random()}`, duration_days: 30, price: '5.00' };
+  const { body: sold } = await app.rest<{ id: number }>('POST', '/tariffs', { token, body: tariff });
+  const order = { user_id, tariff_id: sold.id, provider: 'manual', apply: 'extend' };
+  const { body: payment } = await app.rest<{ id: number }>('POST', '/payments', { token, body: order });
+  const body = { action: 'accept' };
+  expect((await app.rest('POST', `/payments/${payment.id}/resolve`, { token, body })).status).toBe(200);
+  return payment.id;
+}
 
 async function subscribed(app: App, days: number, userId?: number): Promise<number> {
   const token = await adminToken(app);

@@ -629,7 +629,7 @@ create table webhook_deliveries (
 
 CREATE INDEX webhook_deliveries_event ON public.webhook_deliveries USING btree (event_id);
 
-CREATE INDEX webhook_deliveries_pending ON public.webhook_deliveries USING btree (endpoint_id, event_id) WHERE (status = 'pending'::text);
+CREATE INDEX webhook_deliveries_pending ON public.webhook_deliveries USING btree (endpoint_id, id) WHERE (status = 'pending'::text);
 
 comment on column webhook_deliveries.status is 'dead: given up after a day, waits for a person';
 comment on column webhook_deliveries.last_status is 'HTTP status of the last answer';
@@ -642,6 +642,7 @@ create table webhook_endpoints (
   secrets_sealed text not null,
   old_secret_until timestamp(3) with time zone,
   position integer not null default 0,
+  failing_since timestamp(3) with time zone,
   disabled_at timestamp(3) with time zone,
   disabled_reason text,
   removed_at timestamp(3) with time zone,
@@ -654,3 +655,4 @@ create table webhook_endpoints (
 comment on column webhook_endpoints.types is 'JSON array of event types; null: all';
 comment on column webhook_endpoints.secrets_sealed is 'JSON array, the newest first; the older one signs too until its rotation is over';
 comment on column webhook_endpoints."position" is 'events up to this one were made into deliveries';
+comment on column webhook_endpoints.failing_since is 'the first failed attempt since it last took an event; null while it works';

@@ -378,7 +378,7 @@ CREATE TABLE webhook_deliveries (
 
 CREATE INDEX webhook_deliveries_event on webhook_deliveries (event_id);
 
-CREATE INDEX webhook_deliveries_pending on webhook_deliveries (endpoint_id, event_id) where status = 'pending';
+CREATE INDEX webhook_deliveries_pending on webhook_deliveries (endpoint_id, id) where status = 'pending';
 
 CREATE TABLE webhook_endpoints (
   id integer not null primary key autoincrement,
@@ -388,6 +388,7 @@ CREATE TABLE webhook_endpoints (
   secrets_sealed text not null, -- JSON array, the newest first; the older one signs too until its rotation is over
   old_secret_until text,
   position integer not null default 0, -- events up to this one were made into deliveries
+  failing_since text, -- the first failed attempt since it last took an event; null while it works
   disabled_at text,
   disabled_reason text,
   removed_at text,

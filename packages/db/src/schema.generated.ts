@@ -336,6 +336,7 @@ export interface WebhookEndpoints {
   description: string | null;
   disabled_at: string | null;
   disabled_reason: string | null;
+  failing_since: string | null;
   id: Generated<number>;
   lease_owner: string | null;
   lease_until: string | null;

@@ -16,8 +16,12 @@ import { Loop } from './loop.ts';
 const INTERVAL_SECONDS = 60;
 /** An ended login is kept this long, so that the late reuse of a stolen token is still seen as one. */
 const KEEP_SESSIONS_SECONDS = DAY_SECONDS;
-/** For how long `GET /events` and the delivery logs look back. */
+/** For how long `GET /events` and the delivery logs look back, and what a disabled endpoint finds when it goes on. */
 const KEEP_EVENTS_SECONDS = 30 * DAY_SECONDS;
+/** What could not be delivered waits for a person this long: without an end a receiver that is gone fills the disk. */
+const KEEP_DEAD_SECONDS = 90 * DAY_SECONDS;
+/** Notices of expiry go up to a year ahead, and each is told once for its end. */
+const KEEP_ONCE_SECONDS = 400 * DAY_SECONDS;
 /** Daily traffic: a year and a month, so that a month can be compared with the same one of the year before. */
 const KEEP_USAGE_SECONDS = 400 * DAY_SECONDS;
 
@@ -57,8 +61,10 @@ async function tidy(q: Queryable, now: Instant, signal: AbortSignal): Promise<vo
   await releaseRestedAddresses(q, addSeconds(now, -ADDRESS_REST_SECONDS));
   await untilNone(() => purgeIdempotencyKeys(q, now), signal);
   await untilNone(() => purgeSessions(q, addSeconds(now, -KEEP_SESSIONS_SECONDS)), signal);
-  await untilNone(() => purgeWebhookDeliveries(q, addSeconds(now, -KEEP_EVENTS_SECONDS)), signal);
-  await untilNone(() => purgeOutboxEvents(q, addSeconds(now, -KEEP_EVENTS_SECONDS)), signal);
+  const before = addSeconds(now, -KEEP_EVENTS_SECONDS);
+  const deadBefore = addSeconds(now, -KEEP_DEAD_SECONDS);
+  await untilNone(() => purgeWebhookDeliveries(q, { before, deadBefore }), signal);
+  await untilNone(() => purgeOutboxEvents(q, { before, onceBefore: addSeconds(now, -KEEP_ONCE_SECONDS) }), signal);
   await untilNone(() => purgePeerUsage(q, utcDay(addSeconds(now, -KEEP_USAGE_SECONDS))), signal);
 }
 

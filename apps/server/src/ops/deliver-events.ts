@@ -5,10 +5,12 @@ import {
   insertWebhookDeliveries,
   leaseWebhookEndpoint,
   listPublishedEvents,
+  recordAttempt,
   releaseWebhookEndpoint,
   type Store,
-  updateWebhookDelivery,
   updateWebhookEndpoint,
+  type WebhookDeliveryPatch,
+  type WebhookEndpointPatch,
   type WebhookEndpointRow,
 } from '@vpn-api/db';
 import { type Attempt, nextDeliveryAt } from '../domain/delivery.ts';
@@ -105,43 +107,65 @@ interface Attempted {
   readonly result: Attempt;
 }
 
-async function record(
-  { store, clock, log, metrics }: DeliverDeps,
-  { endpoint, delivery, result }: Attempted,
-): Promise<void> {
-  const now = clock.now();
-  const attempts = delivery.attempts + 1;
-  const base = { attempts, last_status: result.status ?? null };
+/** Unless the lease was lost and another process knows better by now. */
+async function record(deps: DeliverDeps, attempted: Attempted): Promise<void> {
+  const { store, metrics } = deps;
+  const { endpoint, delivery } = attempted;
+  const { outcome, patch, endpointPatch } = judge(attempted, deps.clock.now());
+  const isRecorded = await store.transaction(async (tx) => {
+    if (!(await recordAttempt(tx, delivery, patch))) return false;
+    if (endpointPatch !== undefined) await updateWebhookEndpoint(tx, endpoint.id, endpointPatch);
+    return true;
+  });
+  if (!isRecorded) return;
+  metrics.countDelivery(outcome);
+  report(deps, attempted, outcome);
+}
+
+interface Judgement {
+  readonly outcome: 'delivered' | 'gone' | 'failed' | 'dead';
+  readonly patch: WebhookDeliveryPatch;
+  readonly endpointPatch?: WebhookEndpointPatch;
+}
+
+function judge({ endpoint, delivery, result }: Attempted, now: Instant): Judgement {
+  const last_status = result.status ?? null;
   if (result.kind === 'delivered') {
-    metrics.countDelivery('delivered');
-    return updateWebhookDelivery(store, delivery.id, {
-      ...base,
+    const patch = {
       status: 'delivered',
-      delivered_at: now,
+      last_status,
       last_error: null,
+      delivered_at: now,
       next_attempt_at: null,
-    });
+    } as const;
+    return { outcome: 'delivered', patch, ...(endpoint.failing_since === null ? {} : { endpointPatch: working }) };
   }
   if (result.kind === 'gone') {
-    metrics.countDelivery('gone');
-    log.warn({ endpoint: endpoint.id }, 'a webhook endpoint answered 410 and is disabled');
-    await updateWebhookDelivery(store, delivery.id, { ...base, last_error: 'answered 410' });
-    await updateWebhookEndpoint(store, endpoint.id, { disabled_at: now, disabled_reason: 'answered 410 Gone' });
-    return;
+    const endpointPatch = { disabled_at: now, disabled_reason: 'answered 410 Gone' };
+    return { outcome: 'gone', patch: { last_status, last_error: 'answered 410' }, endpointPatch };
   }
-  const nextAt = nextDeliveryAt(attempts, now, result.retryAfterSeconds);
-  metrics.countDelivery(nextAt === undefined ? 'dead' : 'failed');
-  if (nextAt === undefined) {
-    log.error(
-      { endpoint: endpoint.id, delivery: delivery.id },
-      'an event could not be delivered for a day and is given up',
-    );
-  }
-  const status = nextAt === undefined ? 'dead' : 'pending';
-  await updateWebhookDelivery(store, delivery.id, {
-    ...base,
-    status,
-    last_error: result.error,
-    next_attempt_at: nextAt ?? null,
+  const failing_since = endpoint.failing_since ?? now;
+  const next_attempt_at = nextDeliveryAt({
+    attempts: delivery.attempts + 1,
+    now,
+    waitingSince: delivery.created_at,
+    failingSince: failing_since,
+    retryAfterSeconds: result.retryAfterSeconds,
   });
+  const isDead = next_attempt_at === undefined;
+  const status = isDead ? 'dead' : 'pending';
+  const patch = { status, last_status, last_error: result.error, next_attempt_at: next_attempt_at ?? null } as const;
+  return { outcome: isDead ? 'dead' : 'failed', patch, endpointPatch: { failing_since } };
+}
+
+const working = { failing_since: null };
+
+/** What a person must hear of. */
+function report({ log }: DeliverDeps, { endpoint, delivery }: Attempted, outcome: Judgement['outcome']): void {
+  if (outcome === 'gone') log.warn({ endpoint: endpoint.id }, 'a webhook endpoint answered 410 and is disabled');
+  if (outcome !== 'dead') return;
+  log.error(
+    { endpoint: endpoint.id, delivery: delivery.id },
+    'an event could not be delivered for a day and is given up',
+  );
 }

@@ -94,7 +94,9 @@ export async function updateWebhookEndpointBy(
 }
 
 function disabledColumns(disabled: boolean, now: Instant) {
-  return disabled ? { disabled_at: now, disabled_reason: 'by an admin' } : { disabled_at: null, disabled_reason: null };
+  if (disabled) return { disabled_at: now, disabled_reason: 'by an admin' };
+  // What waited meanwhile has its day before it, as if the endpoint had never failed.
+  return { disabled_at: null, disabled_reason: null, failing_since: null };
 }
 
 /** @throws DomainError `webhook_endpoint_not_found` */

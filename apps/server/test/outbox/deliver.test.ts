@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type App, engines } from '../harness.ts';
+import { type App, engines, START } from '../harness.ts';
 import { accept, answer, isSignedBy, Receiver, vanish } from './receiver.ts';
 import { addEndpoint, adminToken, deliveries, makeNews, startOutboxApp } from './world.ts';
 
@@ -105,6 +105,71 @@ describe.each(engines)('webhooks out on %s', (engine) => {
     expect(await deliveries(app, endpoint, 'status=dead')).toEqual([]);
   });
 
+  test('an endpoint that never recovers piles up no more than a day: each event dies in plain sight when it is that old', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    receiver.behaviour = vanish;
+    for (let hour = 0; hour < 72; hour += 1) {
+      if (hour % 6 === 0) await makeNews(app);
+      await app.settled();
+      await passHour(app);
+    }
+    const rows = await deliveries(app, endpoint);
+    expect(rows).toHaveLength(12);
+    const isDayOld = rows.map((_, n) => 72 - 6 * n >= 24);
+    expect(rows.map(({ status }) => status === 'dead')).toEqual(isDayOld);
+    expect(rows.every(({ status, attempts }) => status === 'pending' || attempts > 0)).toBe(true);
+    const token = await adminToken(app);
+    const { body } = await app.rest('GET', `/webhook_endpoints/${endpoint.id}`, { token });
+    expect(body.failing_since).toBe(START);
+
+    receiver.behaviour = accept;
+    for (let hour = 0; hour < 10; hour += 1) await passHour(app);
+    expect(await deliveries(app, endpoint, 'status=pending')).toEqual([]);
+    expect(await deliveries(app, endpoint, 'status=delivered')).toHaveLength(3);
+    const again = await adminToken(app);
+    const after = await app.rest('GET', `/webhook_endpoints/${endpoint.id}`, { token: again });
+    expect(after.body.failing_since).toBeNull();
+  });
+
+  test('what waited while an endpoint was disabled has a day of its own when it goes on', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    receiver.behaviour = answer(410);
+    await makeNews(app, 3);
+    await app.settled();
+    app.clock.advance(3 * 86_400);
+    await app.settled();
+    receiver.behaviour = answer(500);
+    const body = { disabled: false };
+    const token = await adminToken(app);
+    expect((await app.rest('PUT', `/webhook_endpoints/${endpoint.id}`, { token, body })).status).toBe(200);
+    await app.settled();
+    expect(await deliveries(app, endpoint)).toMatchObject(Array(3).fill({ status: 'pending' }));
+    for (let hour = 0; hour < 20; hour += 1) await passHour(app);
+    receiver.behaviour = accept;
+    for (let hour = 0; hour < 10; hour += 1) await passHour(app);
+    expect(await deliveries(app, endpoint)).toMatchObject(Array(3).fill({ status: 'delivered' }));
+  });
+
+  test('an attempt that was slow to fail does not undo what another process has delivered meanwhile', async () => {
+    await using receiver = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: receiver.url });
+    const { promise: asked, resolve: ask } = Promise.withResolvers<() => void>();
+    receiver.behaviour = (response) => ask(() => response.destroy());
+    await makeNews(app);
+    const fail = await asked;
+    // As the one that took over the lease would leave it.
+    const delivered = { status: 'delivered', attempts: 1, delivered_at: app.clock.now() } as const;
+    await app.store.kysely.updateTable('webhook_deliveries').set(delivered).execute();
+    fail();
+    await app.settled();
+    expect(await deliveries(app, endpoint)).toMatchObject([{ status: 'delivered', attempts: 1, last_error: null }]);
+  });
+
   test('410 disables the endpoint until an admin lets it go on, and then nothing is missing', async () => {
     await using receiver = await Receiver.start();
     await using app = await startOutboxApp({ engine });
@@ -189,6 +254,11 @@ describe.each(engines)('webhooks out on %s', (engine) => {
     expect(app.logs.join('\n')).not.toContain(endpoint.secret.replace('whsec_', ''));
   });
 });
+
+async function passHour(app: App): Promise<void> {
+  app.clock.advance(3_600);
+  await app.settled();
+}
 
 function numbers(ids: readonly string[]): number[] {
   return ids.map((id) => Number(id.replace('evt_', '')));

@@ -95,6 +95,7 @@ const events = (t: ColumnTokens): string[] => [
   secrets_sealed text not null, -- JSON array, the newest first; the older one signs too until its rotation is over
   old_secret_until ${t.instant},
   position integer not null default 0, -- events up to this one were made into deliveries
+  failing_since ${t.instant}, -- the first failed attempt since it last took an event; null while it works
   disabled_at ${t.instant},
   disabled_reason text,
   removed_at ${t.instant},
@@ -115,6 +116,6 @@ const events = (t: ColumnTokens): string[] => [
   created_at ${t.instant} not null,
   unique (endpoint_id, event_id)
 )`,
-  "create index webhook_deliveries_pending on webhook_deliveries (endpoint_id, event_id) where status = 'pending'",
+  "create index webhook_deliveries_pending on webhook_deliveries (endpoint_id, id) where status = 'pending'",
   'create index webhook_deliveries_event on webhook_deliveries (event_id)',
 ];

@@ -118,8 +118,17 @@ function published(q: Queryable, { type, types, userId }: PublishedFilter) {
   return types === undefined ? query : query.where('type', 'in', types);
 }
 
-/** Deletes up to 500 events from before `before` that no delivery names and no endpoint has still to see. */
-export async function purgeOutboxEvents(q: Queryable, before: string): Promise<number> {
+export interface OutboxAge {
+  readonly before: string;
+  /** For what is told at most once: the row is what knows that it was told. */
+  readonly onceBefore: string;
+}
+
+/**
+ * Deletes up to 500 events from before `before` that no delivery names and no endpoint has still to see. One that was
+ * disabled before that has had its time.
+ */
+export async function purgeOutboxEvents(q: Queryable, { before, onceBefore }: OutboxAge): Promise<number> {
   const { numDeletedRows } = await q.kysely
     .deleteFrom('outbox_events')
     .where('id', 'in', (eb) =>
@@ -127,6 +136,7 @@ export async function purgeOutboxEvents(q: Queryable, before: string): Promise<n
         .selectFrom('outbox_events as event')
         .select('event.id')
         .where('event.created_at', '<', before)
+        .where((eb) => eb.or([eb('event.dedupe_key', 'is', null), eb('event.created_at', '<', onceBefore)]))
         .where('event.position', 'is not', null)
         // A place that was given once is never given again: the last one stays to count on from.
         .where('event.position', '<', (last) =>
@@ -145,6 +155,7 @@ export async function purgeOutboxEvents(q: Queryable, before: string): Promise<n
               selectFrom('webhook_endpoints')
                 .select('webhook_endpoints.id')
                 .where('removed_at', 'is', null)
+                .where((eb) => eb.or([eb('disabled_at', 'is', null), eb('disabled_at', '>=', before)]))
                 .whereRef('webhook_endpoints.position', '<', 'event.position'),
             ),
           ),

@@ -57,8 +57,20 @@ export async function findHeadDelivery(q: Queryable, endpointId: number): Promis
   return row as DueDelivery | undefined;
 }
 
-export async function updateWebhookDelivery(q: Queryable, id: number, patch: WebhookDeliveryPatch): Promise<void> {
-  await q.kysely.updateTable('webhook_deliveries').set(patch).where('id', '=', id).execute();
+/** Writes what came of an attempt; false when somebody else has decided or counted another one meanwhile. */
+export async function recordAttempt(
+  q: Queryable,
+  { id, attempts }: Pick<WebhookDeliveryRow, 'id' | 'attempts'>,
+  patch: WebhookDeliveryPatch,
+): Promise<boolean> {
+  const { numUpdatedRows } = await q.kysely
+    .updateTable('webhook_deliveries')
+    .set({ ...patch, attempts: attempts + 1 })
+    .where('id', '=', id)
+    .where('status', '=', 'pending')
+    .where('attempts', '=', attempts)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
 }
 
 /** Puts a decided delivery back to be sent again; undefined when the endpoint has no such delivery. */
@@ -91,16 +103,33 @@ function matching(q: Queryable, { endpointId, status }: DeliveryFilter) {
   return q.kysely.selectFrom('webhook_deliveries').where((eb) => eb.and(given({ endpoint_id: endpointId, status })));
 }
 
-/** Deletes up to 500 deliveries that were decided before `before`; dead ones wait for a person. */
-export async function purgeWebhookDeliveries(q: Queryable, before: string): Promise<number> {
+export interface DeliveryAge {
+  readonly before: string;
+  /** Dead ones wait for a person, and longer. */
+  readonly deadBefore: string;
+}
+
+/**
+ * Deletes up to 500 deliveries from before these moments: what was decided, and what waits for an endpoint that was
+ * removed or has been disabled since before `before`.
+ */
+export async function purgeWebhookDeliveries(q: Queryable, { before, deadBefore }: DeliveryAge): Promise<number> {
   const { numDeletedRows } = await q.kysely
     .deleteFrom('webhook_deliveries')
     .where('id', 'in', (eb) =>
       eb
         .selectFrom('webhook_deliveries as old')
+        .innerJoin('webhook_endpoints as endpoint', 'endpoint.id', 'old.endpoint_id')
         .select('old.id')
-        .where('old.status', '=', 'delivered')
         .where('old.created_at', '<', before)
+        .where((eb) =>
+          eb.or([
+            eb('old.status', '=', 'delivered'),
+            eb('old.created_at', '<', deadBefore).and('old.status', '=', 'dead'),
+            eb('endpoint.removed_at', 'is not', null),
+            eb('endpoint.disabled_at', '<', before).and('old.status', '=', 'pending'),
+          ]),
+        )
         .limit(500),
     )
     .executeTakeFirst();

@@ -15,6 +15,8 @@ const endpointShape = {
   description: z.string().nullable(),
   /** null: every type. */
   types: z.array(eventType).nullable(),
+  /** The first failed attempt since it last took an event; null while it works. */
+  failing_since: instant.nullable(),
   disabled_at: instant.nullable(),
   disabled_reason: z.string().nullable(),
   created_at: instant,
@@ -40,9 +42,9 @@ export const deliverySchema = z.object({
 });
 
 export function endpointView(row: WebhookEndpointRow): z.output<typeof webhookEndpointSchema> {
-  const { id: rowId, url, description, disabled_at, disabled_reason, created_at } = row;
+  const { id: rowId, url, description, failing_since, disabled_at, disabled_reason, created_at } = row;
   const types = row.types === null ? null : [...(row.types as readonly EventType[])];
-  return { id: rowId, url, description, types, disabled_at, disabled_reason, created_at };
+  return { id: rowId, url, description, types, failing_since, disabled_at, disabled_reason, created_at };
 }
 
 export function deliveryView(row: WebhookDeliveryRow): z.output<typeof deliverySchema> {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { DriverError } from '../../src/driver.ts';
 import { OutboundGuard } from '../../src/outbound.ts';
@@ -158,6 +160,31 @@ describe('a connection that dies', () => {
     await expect.poll(() => sshd.runs.length).toBe(6);
     sshd.cutAll();
     expect((await Promise.all(hanging)).map(({ code }) => code)).toEqual([null, null, null, null, null]);
+  });
+
+  test('one that falls silent is given up by its unanswered signs of life, and the next command gets another', async () => {
+    await using sshd = await RecordingSshd.start();
+    await using cable = await layCable(sshd.port);
+    await using transport = new SshTransport({ ...sshd.options, port: cable.port, keepaliveMs: 25 });
+    await transport.run('true', '', signal());
+    sshd.fault = 'hang';
+    const hanging = transport.run('sleep 600', '', signal());
+    await expect.poll(() => sshd.runs.length).toBe(2);
+    cable.silence();
+    expect(await hanging).toMatchObject({ code: null });
+    sshd.fault = null;
+    expect((await transport.run('true', '', signal())).code).toBe(0);
+    expect(sshd.connections).toBe(2);
+  });
+
+  test('one that is only idle is kept by its signs of life', async () => {
+    await using sshd = await RecordingSshd.start();
+    await using transport = new SshTransport({ ...sshd.options, keepaliveMs: 10 });
+    await transport.run('true', '', signal());
+    // Longer than unanswered ones would be waited for.
+    await transport.run('sleep 0.3', '', signal());
+    expect((await transport.run('true', '', signal())).code).toBe(0);
+    expect(sshd.connections).toBe(1);
   });
 
   test('one that died unnoticed is replaced before anything is sent', async () => {
@@ -346,3 +373,25 @@ describe('known_hosts', () => {
     expect(performance.now() - start).toBeLessThan(5_000);
   });
 });
+
+/** A way to the host on which nothing may arrive any more, without either end being told. */
+async function layCable(target: number) {
+  const sockets: Socket[] = [];
+  const server = createServer((client) => {
+    const upstream = connect(target, '127.0.0.1');
+    sockets.push(client, upstream);
+    for (const socket of [client, upstream]) socket.on('error', () => {});
+    client.pipe(upstream).pipe(client);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    silence() {
+      for (const socket of sockets) socket.unpipe().pause();
+    },
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}

@@ -34,6 +34,7 @@ import { Metrics } from './obs/metrics.ts';
 import { checkEncryptionKey } from './ops/check-encryption-key.ts';
 import { syncEnvServer } from './ops/env-server.ts';
 import type { ReconcileDeps } from './ops/reconcile-server.ts';
+import { sampleServers } from './ops/sample-servers.ts';
 import { WebhookSender } from './ops/send-webhook.ts';
 import { makeProviders } from './pay/providers.ts';
 import type { Clock, Random, Services } from './services.ts';
@@ -91,6 +92,7 @@ export async function compose(config: Config, overrides: Overrides = {}): Promis
   metrics.watchQueue('password_hashes', () => core.passwords.waiting);
   metrics.watchQueue('unpublished_events', () => countUnpublishedEvents(store));
   metrics.watchQueue('webhook_deliveries', async () => (await readDeliveryBacklog(store)).pending);
+  metrics.watchServers(() => sampleServers(core));
   const http = await buildHttpServer(services, { router: appRouter, document: await readDocument() });
   const stack = cleanup.move();
   return {

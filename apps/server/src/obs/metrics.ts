@@ -27,6 +27,36 @@ export interface ProviderCallSample {
   readonly result: string;
 }
 
+/** One host as its row says it is. */
+export interface ServerSample {
+  readonly server: string;
+  readonly peers: number;
+  readonly healthy: boolean;
+  /** A plan waits for a person. */
+  readonly braked: boolean;
+  readonly pendingChanges: number;
+  readonly oldestPendingSeconds: number;
+  /** Of the last compare that came to its end, since 1970; undefined before the first. */
+  readonly lastSeenSeconds: number | undefined;
+}
+
+type ServerGauge = Exclude<keyof ServerSample, 'server'>;
+
+const SERVER_GAUGES: Readonly<Record<ServerGauge, { readonly name: string; readonly help: string }>> = {
+  peers: { name: 'vpn_api_server_peers', help: 'Live peers of a server' },
+  healthy: {
+    name: 'vpn_api_server_healthy',
+    help: '1 while the host answers, 0 before it did and after three failures',
+  },
+  braked: { name: 'vpn_api_server_braked', help: '1 while a plan waits for a person' },
+  pendingChanges: {
+    name: 'vpn_api_server_pending_changes',
+    help: 'Changes the host still had to make after a compare',
+  },
+  oldestPendingSeconds: { name: 'vpn_api_server_oldest_pending_seconds', help: 'How long a change waits for the host' },
+  lastSeenSeconds: { name: 'vpn_api_server_last_seen_timestamp_seconds', help: 'When a compare last came to its end' },
+};
+
 export interface MetricsOptions {
   /** Process metrics of Node (memory, collections, event-loop delay). Tests that make many servers leave them out. */
   readonly processMetrics?: boolean;
@@ -50,6 +80,8 @@ export class Metrics {
   readonly #reconcileFailures: Counter<'server'>;
   readonly #queues: Gauge<'queue'>;
   readonly #queueReaders = new Map<string, () => number | Promise<number>>();
+  readonly #servers: ReadonlyMap<ServerGauge, Gauge<'server'>>;
+  #readServers: () => Promise<readonly ServerSample[]> = async () => [];
 
   constructor({ processMetrics = true }: MetricsOptions = {}) {
     const registers = [this.#registry];
@@ -124,6 +156,12 @@ export class Metrics {
       registers,
       collect: () => this.#readQueues(),
     });
+    this.#servers = new Map(
+      Object.entries(SERVER_GAUGES).map(([key, names]) => [
+        key as ServerGauge,
+        new Gauge({ ...names, labelNames: ['server'], registers }),
+      ]),
+    );
     if (processMetrics) collectDefaultMetrics({ register: this.#registry });
   }
 
@@ -169,8 +207,14 @@ export class Metrics {
     this.#queueReaders.set(queue, read);
   }
 
+  /** Hosts are read whenever the metrics are. While they cannot be read, nothing is said of them. */
+  watchServers(read: () => Promise<readonly ServerSample[]>): void {
+    this.#readServers = read;
+  }
+
   /** The text for `/metrics` and its content type. */
   async render(): Promise<{ readonly contentType: string; readonly body: string }> {
+    await this.#setServers();
     return { contentType: this.#registry.contentType, body: await this.#registry.metrics() };
   }
 
@@ -178,5 +222,13 @@ export class Metrics {
     this.#queues.reset();
     const readings = [...this.#queueReaders].map(async ([queue, read]) => this.#queues.set({ queue }, await read()));
     await Promise.allSettled(readings);
+  }
+
+  async #setServers(): Promise<void> {
+    const samples = await this.#readServers().catch(() => []);
+    for (const [key, gauge] of this.#servers) {
+      gauge.reset();
+      for (const { server, [key]: value } of samples) if (value !== undefined) gauge.set({ server }, Number(value));
+    }
   }
 }

@@ -131,6 +131,7 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...cons
   const results = await applyPlan(deps, { lease, driver, changes, signal: applySignal });
   // As long as the host gets on with it, what did not fit into the time of one pass only waits for the next.
   const goesOn = applySignal.aborted && madeOf(results).length > 0;
+  if (server.attempts > 0) deps.log.info({ server: server.name, failures: server.attempts }, 'the host is back');
   const retryAt = await recordPass(deps, lease, { plan, results, held, isCut: goesOn });
   // Some hosts tell about themselves only once they have a peer.
   if (results.size > 0) await learn(known);
@@ -192,7 +193,10 @@ async function failedPass(deps: ReconcileDeps, { server, lease }: PassInput, err
   const at = deps.clock.now();
   const cap = error.code === 'unreachable' ? UNREACHABLE_CAP_SECONDS : BACKOFF_CAP_SECONDS;
   const nextAttemptAt = addSeconds(at, backoffSeconds(server.attempts + 1, random01(deps), cap));
-  await recordServerFailed(deps.store, lease, { at, error: `${error.code}: ${error.message}`, nextAttemptAt });
-  deps.log.warn({ server: server.name, code: error.code, err: error }, 'the host could not be compared');
+  const text = `${error.code}: ${error.message}`;
+  await recordServerFailed(deps.store, lease, { at, error: text, nextAttemptAt });
+  // Once, and not every few seconds for as long as the host is down.
+  const level = server.last_error === text ? 'debug' : 'warn';
+  deps.log[level]({ server: server.name, code: error.code, err: error }, 'the host could not be compared');
   return { outcome: 'failed', changes: 0, nextAt: nextAttemptAt };
 }

@@ -41,7 +41,7 @@ export async function testServer(deps: Deps, serverId: number): Promise<readonly
     ...(server.driver === 'ssh' ? [good('host_key', 'the host shows the pinned key')] : []),
     good('credentials', 'the host takes them'),
     interfaceCheck(known, described),
-    good('list', `${listed.length} peers on the interface`),
+    good('list', listed.length === 1 ? '1 peer on the interface' : `${listed.length} peers on the interface`),
     clockCheck(listed, epochMs(deps.clock.now())),
     configCheck(known),
   ];
@@ -91,11 +91,14 @@ function failure(server: ServerRow, error: DriverError): Check[] {
   const fingerprint = /SHA256:[A-Za-z0-9+/]{43}/.exec(error.message)?.[0];
   if (error.code === 'auth_failed' && fingerprint !== undefined) return wrongHostKey(server, error, fingerprint);
   const failed = failedChecks[error.code];
-  const before = ORDER.slice(0, ORDER.indexOf(failed)).flatMap((name) => passedCheck(server, name));
+  const before = ORDER.slice(0, ORDER.indexOf(failed)).flatMap((name) => passedCheck(server, name, error));
   return [...before, bad(failed, `${error.message}; ${advice[error.code]}`)];
 }
 
-function passedCheck({ driver, host_fingerprint }: ServerRow, name: CheckName): Check[] {
+function passedCheck({ driver, host_fingerprint }: ServerRow, name: CheckName, { code }: DriverError): Check[] {
+  // What answers may be no wg-easy at all, and nobody logged in.
+  const isUnproven = driver === 'wg-easy' && code === 'bad_answer' && name !== 'reachable';
+  if (isUnproven && name !== 'host_key') return [{ name, ok: null, message: 'unknown: the answers make no sense' }];
   if (name !== 'host_key') return [good(name, 'fine')];
   if (driver !== 'ssh') return [];
   if (host_fingerprint !== null) return [good(name, 'the host shows the pinned key')];

@@ -67,6 +67,31 @@ test('queues are read when the metrics are, and one that fails does not take the
   ]);
 });
 
+test('hosts are read when the metrics are; what is not known, or gone, has no sample', async () => {
+  const metrics = make();
+  const idle = { peers: 2, braked: false, pendingChanges: 0, oldestPendingSeconds: 0 };
+  const [ams, fra] = [
+    { ...idle, server: 'ams', healthy: true, lastSeenSeconds: 1.5 },
+    { ...idle, server: 'fra', healthy: false, lastSeenSeconds: undefined },
+  ];
+  const hosts = async () => (await samples(metrics)).filter((line) => line.startsWith('vpn_api_server_'));
+  metrics.watchServers(async () => [ams, fra]);
+  expect(await hosts()).toHaveLength(11);
+  expect(await hosts()).toEqual(
+    expect.arrayContaining([
+      'vpn_api_server_healthy{server="ams"} 1',
+      'vpn_api_server_healthy{server="fra"} 0',
+      'vpn_api_server_last_seen_timestamp_seconds{server="ams"} 1.5',
+    ]),
+  );
+  metrics.watchServers(async () => [ams]);
+  expect(await hosts()).toHaveLength(6);
+  metrics.watchServers(async () => {
+    throw new Error('the database is away');
+  });
+  expect(await hosts()).toEqual([]);
+});
+
 test('memory and the delay of the event loop are measured too', async () => {
   const { body, contentType } = await new Metrics().render();
   expect(body).toContain('nodejs_eventloop_lag_seconds');

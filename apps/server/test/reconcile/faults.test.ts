@@ -48,6 +48,19 @@ describe.each(engines)('after a fault the host converges, on %s', (engine) => {
     expect(wait).toBeLessThanOrEqual(BACK_IN_USE_SECONDS * 1000);
   });
 
+  test('of a host that is down for long: the log says once that it is, and once that it is back', async () => {
+    await using world = await World.start({ engine });
+    const said = (text: string) => world.app.logs.filter((line) => line.includes(text)).length;
+    world.host.fault = 'down';
+    for (let minute = 0; minute < 10; minute += 1) await world.pass(60);
+    expect(await world.server()).toMatchObject({ attempts: 10 });
+    expect([said('could not be compared'), said('the host is back')]).toEqual([1, 0]);
+    world.host.fault = null;
+    await world.pass(60);
+    await world.pass(60);
+    expect([said('could not be compared'), said('the host is back')]).toEqual([1, 1]);
+  });
+
   test('of one change: its peer says so, the others are done', async () => {
     await using world = await World.start({ engine });
     const driver = world.host.driver();

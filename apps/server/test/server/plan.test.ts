@@ -232,6 +232,16 @@ describe.each(engines)('the test of a server on %s', (engine) => {
     }
   });
 
+  test('claims nothing of a login where what answers is no wg-easy', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const { server } = await hosts.addReported();
+    hosts.world.hosts.set(server.id, faulty(new DriverError('bad_answer', 'what answers is not wg-easy')));
+    await hosts.ok('PUT', `/servers/${server.id}`, { interface: 'wg1' });
+    const tested = await check(hosts, server);
+    expect(named(tested)).toEqual({ reachable: true, credentials: null, interface: null, list: false });
+    expect(tested.ok).toBe(false);
+  });
+
   test('finds a host whose key is not the one that clients are told', async () => {
     await using hosts = await HostWorld.start({ engine });
     const { server } = await hosts.add();

@@ -14,7 +14,7 @@ import {
 import { addSeconds, secondsBetween } from '../domain/instant.ts';
 import { retryAt } from '../domain/polling.ts';
 import { decideAdminRefund } from '../domain/settlement.ts';
-import type { PaymentProvider, ProviderError, RefundAnswer, RefundRequest } from '../pay/provider.ts';
+import type { PaymentProvider, RefundAnswer, RefundRequest } from '../pay/provider.ts';
 import type { Services } from '../services.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';
 import { askProvider, type Round } from './ask-provider.ts';
@@ -41,20 +41,15 @@ export async function retryRefunds(deps: RefundDeps, round: Round): Promise<void
     const claim = { now, leaseUntil: addSeconds(now, LEASE_SECONDS), limit: BATCH };
     const claimed = await claimDueRefunds(deps.store, claim);
     if (claimed.length === 0) return;
-    await sideBySide(claimed, SIDE_BY_SIDE, async (refund) => void (await carryOutRefund(deps, round, refund)));
+    await sideBySide(claimed, SIDE_BY_SIDE, (refund) => carryOutRefund(deps, round, refund));
   }
 }
 
 /**
  * Asks the provider for one refund, with no transaction open, and records what it says. May be repeated at any time: the
  * key is the refund's own.
- * @returns what went wrong, if anything did
  */
-export async function carryOutRefund(
-  deps: RefundDeps,
-  round: Round,
-  refund: RefundRow,
-): Promise<ProviderError['kind'] | undefined> {
+export async function carryOutRefund(deps: RefundDeps, round: Round, refund: RefundRow): Promise<void> {
   const request = await requestOf(deps.store, refund);
   if (request === undefined) return stopAsking(deps, refund, {});
   const provider = deps.providers.get(refund.provider);
@@ -71,7 +66,6 @@ export async function carryOutRefund(
   deps.log.warn({ provider: refund.provider, refund_id: refund.id, err: asked.failure }, 'a refund did not go through');
   if (kind === 'refused') await stopAsking(deps, refund, { status: 'failed', last_error: message });
   else await planAttempt(deps, refund, message);
-  return kind;
 }
 
 /** Undefined when the refund is decided already: the provider's own event can overtake us. */
@@ -91,7 +85,7 @@ async function requestOf(q: Queryable, { id, payment_id }: RefundRow): Promise<R
   };
 }
 
-async function recordAnswer(deps: RefundDeps, refund: RefundRow, answer: RefundAnswer): Promise<undefined> {
+async function recordAnswer(deps: RefundDeps, refund: RefundRow, answer: RefundAnswer): Promise<void> {
   if (answer.status === 'failed') {
     return stopAsking(deps, refund, { status: 'failed', last_error: 'the provider could not pay back' });
   }
@@ -112,7 +106,7 @@ async function settleRefund(deps: RefundDeps, tx: Tx, { refund, providerRefundId
   if (row.status !== 'pending') return;
   const known = await findRefundByProviderId(tx, row.provider, providerRefundId);
   if (known !== undefined && known.id !== row.id) {
-    const patch = { status: 'failed', last_error: `recorded as refund ${known.id}`, next_attempt_at: null } as const;
+    const patch = { status: 'failed', last_error: `${RECORDED_AS} ${known.id}`, next_attempt_at: null } as const;
     await updateRefund(tx, row.id, patch);
     return;
   }
@@ -135,6 +129,13 @@ async function settleRefund(deps: RefundDeps, tx: Tx, { refund, providerRefundId
   await updateRefund(tx, row.id, { next_attempt_at: null, last_error: null });
 }
 
+const RECORDED_AS = 'recorded as refund';
+
+/** The provider said no, or could not. */
+export function wasRefused({ status, last_error }: RefundRow): boolean {
+  return status === 'failed' && last_error?.startsWith(RECORDED_AS) !== true;
+}
+
 async function lockRefund(tx: Tx, refund: RefundRow) {
   const unlocked = await findPayment(tx, refund.payment_id);
   const user = unlocked && (await lockUser(tx, unlocked.user_id));
@@ -145,7 +146,7 @@ async function lockRefund(tx: Tx, refund: RefundRow) {
 }
 
 /** A refund that is too old to be repeated under its key waits for its event, or for a person. */
-async function planAttempt(deps: RefundDeps, refund: RefundRow, error: string): Promise<'unavailable'> {
+async function planAttempt(deps: RefundDeps, refund: RefundRow, error: string): Promise<void> {
   const now = deps.clock.now();
   const attempts = refund.attempts + 1;
   const isTooOld = secondsBetween(refund.created_at, now) > GIVE_UP_SECONDS;
@@ -155,15 +156,14 @@ async function planAttempt(deps: RefundDeps, refund: RefundRow, error: string): 
     last_error: error,
     next_attempt_at: isTooOld ? null : retryAt(now, attempts),
   });
-  return 'unavailable';
 }
 
-function stopAsking(deps: RefundDeps, refund: RefundRow, patch: RefundPatch): Promise<undefined> {
+function stopAsking(deps: RefundDeps, refund: RefundRow, patch: RefundPatch): Promise<void> {
   return change(deps, refund, { ...patch, next_attempt_at: null });
 }
 
 /** Unless it was decided meanwhile: then only the asking ends. */
-async function change(deps: RefundDeps, refund: RefundRow, patch: RefundPatch): Promise<undefined> {
+async function change(deps: RefundDeps, refund: RefundRow, patch: RefundPatch): Promise<void> {
   await deps.store.transaction(async (tx) => {
     const { row } = await lockRefund(tx, refund);
     await updateRefund(tx, row.id, row.status === 'pending' ? patch : { next_attempt_at: null });

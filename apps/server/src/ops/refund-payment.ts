@@ -1,9 +1,11 @@
 import {
   findPayment,
+  findRefund,
   insertRefund,
   listRefunds,
   lockUser,
   type PaymentRow,
+  type Queryable,
   type RefundRow,
   type Tx,
 } from '@vpn-api/db';
@@ -14,7 +16,7 @@ import { decideAdminRefund, type Money } from '../domain/settlement.ts';
 import { applyActions } from './apply-settlement.ts';
 import { newRound } from './ask-provider.ts';
 import { audit } from './audit.ts';
-import { carryOutRefund, type RefundDeps } from './carry-out-refund.ts';
+import { carryOutRefund, type RefundDeps, wasRefused } from './carry-out-refund.ts';
 import type { Committing } from './committing.ts';
 import { snapshotAround } from './settle-payment.ts';
 
@@ -40,26 +42,33 @@ const FIRST_ATTEMPT_SECONDS = 60;
 export async function refundPayment(
   deps: RefundDeps,
   input: RefundPayment,
-  committing: Committing<PaymentRow>,
+  committing: Committing<RefundRow>,
 ): Promise<PaymentRow> {
   const refund = await deps.store.transaction((tx) => openRefund(deps, tx, input, committing));
-  if (refund.status === 'pending') await carryOutNow(deps, refund);
-  const payment = await findPayment(deps.store, input.paymentId);
-  if (payment === undefined) throw new DomainError('payment_not_found');
-  return payment;
+  if (refund.status === 'pending') {
+    await carryOutRefund(deps, newRound(new AbortController().signal), refund);
+    deps.paymentPolls.wake();
+  }
+  return outcomeOfRefund(deps.store, refund.id);
 }
 
-async function carryOutNow(deps: RefundDeps, refund: RefundRow): Promise<void> {
-  const failure = await carryOutRefund(deps, newRound(new AbortController().signal), refund);
-  if (failure === 'refused') throw new DomainError('provider_refused');
-  if (failure === undefined) deps.paymentPolls.wake();
+/**
+ * The payment as it is after a refund that was asked for before.
+ * @throws DomainError `provider_refused`
+ */
+export async function outcomeOfRefund(q: Queryable, refundId: number): Promise<PaymentRow> {
+  const refund = await findRefund(q, refundId);
+  const payment = refund && (await findPayment(q, refund.payment_id));
+  if (refund === undefined || payment === undefined) throw new DomainError('payment_not_found');
+  if (wasRefused(refund)) throw new DomainError('provider_refused');
+  return payment;
 }
 
 async function openRefund(
   deps: RefundDeps,
   tx: Tx,
   input: RefundPayment,
-  { source, beforeCommit }: Committing<PaymentRow>,
+  { source, beforeCommit }: Committing<RefundRow>,
 ): Promise<RefundRow> {
   const now = deps.clock.now();
   const { payment, snapshot } = await lockPaid(tx, input.paymentId);
@@ -80,7 +89,7 @@ async function openRefund(
     external: isExternal,
   };
   await audit(tx, { ...source, at: now, action: 'payment.refund', target: `payment:${payment.id}`, details });
-  await beforeCommit(tx, payment);
+  await beforeCommit(tx, refund);
   return input.isExternal ? { ...refund, status: 'succeeded' } : refund;
 }
 

@@ -143,8 +143,12 @@ describe.each(engines)('refunds on %s', (engine) => {
     await using shop = await startShop(engine);
     const payment = await paid(shop, 'stripe', 'stripe', 'USD');
     shop.stripe.fail('refuse', 'POST');
-    const refused = await refund(shop, payment);
+    const key = randomUUID();
+    const refused = await refund(shop, payment, {}, key);
     expect([refused.status, refused.body.code]).toEqual([502, 'provider_refused']);
+    // Repeated with its key it is the same refund, which was refused.
+    const again = await refund(shop, payment, {}, key);
+    expect([again.status, again.body.code]).toEqual([502, 'provider_refused']);
     expect(await refundRows(shop, payment)).toEqual([['failed', 999]]);
     expect(await periodsOf(shop)).toEqual(['running']);
     expect((await refund(shop, payment)).body.status).toBe('refunded');
@@ -168,6 +172,21 @@ describe.each(engines)('refunds on %s', (engine) => {
     const done = (await refundRows(shop, payment)).filter(([status]) => status === 'succeeded');
     expect(done).toEqual([['succeeded', 999]]);
     expect(shop.stripe.refunds?.(payment.reference)).toHaveLength(1);
+    await expectSound(shop);
+  });
+
+  it('of equal amounts, one made at the provider and one here, both count, though the news of one took the row of the other', async () => {
+    await using shop = await startShop(engine);
+    const payment = await paid(shop, 'stripe', 'stripe', 'USD');
+    shop.stripe.fail('drop', 'POST');
+    await refund(shop, payment, { amount: '2.00' });
+    for (const delivery of shop.stripe.refund?.(payment.reference, 200) ?? []) await send(shop.app, 'stripe', delivery);
+    await pass(shop, 1);
+    for (let n = 0; n < 8; n += 1) await pass(shop, 60);
+    expect(shop.stripe.refunds?.(payment.reference)).toHaveLength(2);
+    expect(await paymentRow(shop, payment)).toMatchObject({ status: 'partially_refunded', refunded_minor: 400 });
+    await pass(shop, DAY);
+    expect(await paymentRow(shop, payment)).toMatchObject({ status: 'partially_refunded', refunded_minor: 400 });
     await expectSound(shop);
   });
 

@@ -1,11 +1,10 @@
 import { z } from 'zod';
 import { DomainError } from '../../domain/errors.ts';
-import { refundPayment } from '../../ops/refund-payment.ts';
+import { outcomeOfRefund, refundPayment } from '../../ops/refund-payment.ts';
 import { auditOf } from '../audit-of.ts';
 import { amount, id, name } from '../fields.ts';
 import { runOnce } from '../run-once.ts';
 import { adminProcedure } from '../trpc.ts';
-import { getVisiblePayment } from './find-visible.ts';
 import { paymentSchema } from './schemas.ts';
 import { paymentView } from './view.ts';
 
@@ -42,7 +41,7 @@ export const refundPaymentProcedure = adminProcedure
         });
         return paymentView(payment, ctx.services.providers);
       },
-      async (paymentId: number) =>
-        paymentView(await getVisiblePayment(ctx.services.store, ctx.caller, paymentId), ctx.services.providers),
+      async (refundId: number) =>
+        paymentView(await outcomeOfRefund(ctx.services.store, refundId), ctx.services.providers),
     ),
   );

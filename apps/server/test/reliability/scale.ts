@@ -20,6 +20,9 @@ export interface Scale {
   /** Kills of one of two servers, and the peers that each host gets before each. */
   readonly writerKills: number;
   readonly peersPerHost: number;
+  readonly driftPeers: number;
+  /** Of those peers, changed by hand. */
+  readonly drifts: number;
 }
 
 const small: Scale = {
@@ -36,6 +39,8 @@ const small: Scale = {
   hostDownUsers: 60,
   writerKills: 1,
   peersPerHost: 30,
+  driftPeers: 400,
+  drifts: 20,
 };
 
 const full: Scale = {
@@ -52,6 +57,8 @@ const full: Scale = {
   hostDownUsers: 2_000,
   writerKills: 10,
   peersPerHost: 60,
+  driftPeers: 10_000,
+  drifts: 500,
 };
 
 export const isFull = process.env.RELIABILITY === 'full';

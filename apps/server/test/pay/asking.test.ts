@@ -91,6 +91,19 @@ describe.each(engines)('asking providers on %s', (engine) => {
     expect(await periodsOf(shop)).toEqual(['running']);
   });
 
+  it('does not put off what a notice announced because something else was settled meanwhile', async () => {
+    await using shop = await startShop(engine);
+    const payment = await createPayment(shop, 'stripe', 'USD');
+    const completed = shop.stripe.pay(payment.reference);
+    const [, refunded] = shop.stripe.refund?.(payment.reference, 100) ?? [];
+    shop.stripe.fail('drop', 'GET');
+    expect(await deliver(shop, 'stripe', refunded ? [refunded] : [])).toEqual(['parked']);
+    await shop.app.settled();
+    expect(await deliver(shop, 'stripe', completed)).toEqual(['settled']);
+    await pass(shop, 10);
+    expect(await paymentRow(shop, payment)).toMatchObject({ status: 'partially_refunded', refunded_minor: 100 });
+  });
+
   it('is not fooled by a notice of money that is not there, and believes its repeat when it is', async () => {
     await using shop = await startShop(engine, behindProxy);
     const payment = await createPayment(shop, 'yookassa', 'RUB');

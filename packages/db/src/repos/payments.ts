@@ -197,13 +197,20 @@ export async function hastenPoll(q: Queryable, id: number, at: string): Promise<
   return numUpdatedRows > 0n;
 }
 
-/** The provider is asked at `at` instead of earlier: what was to be learnt is known. */
+/**
+ * The provider is asked at `at` instead of earlier: what was to be learnt is known. Unless a hint waits to be read back,
+ * which may be about something else.
+ */
 export async function postponePoll(q: Queryable, id: number, at: string): Promise<void> {
   await q.kysely
     .updateTable('payments')
     .set({ poll_at: at, poll_attempts: 0 })
     .where('id', '=', id)
     .where('poll_at', '<', at)
+    .where(({ exists, not, selectFrom }) => {
+      const hints = selectFrom('payment_events').select('payment_events.id').where('outcome', '=', 'parked');
+      return not(exists(hints.where('is_hint', '=', 1).whereRef('payment_id', '=', 'payments.id')));
+    })
     .execute();
 }
 

@@ -4,6 +4,7 @@ import {
   type HostPeerRow,
   holdsLease,
   type Lease,
+  lockCountedPeers,
   type PeerRow,
   type PeerSighting,
   recordCounters,
@@ -113,6 +114,10 @@ interface Batch {
 
 /** Answers the users whose traffic is used up with this. */
 async function recordBatch(tx: Tx, { readings, periods, hash, at }: Batch): Promise<number[]> {
+  await lockCountedPeers(
+    tx,
+    readings.flatMap(({ peer }) => peer?.id ?? []),
+  );
   const kept = await recordCounters(
     tx,
     readings.map(({ row, seen }) => ({ ...seen, id: row.id, last: row })),

@@ -5,12 +5,14 @@ import {
   type Lease,
   listPeerUsage,
   listPeriodsForUser,
+  lockPeer,
   releaseLease,
   type ServerRow,
   updateServer,
 } from '@vpn-api/db';
 import { FakeHost, type ObservedPeer, type PublicKey } from '@vpn-api/wg';
-import { describe, expect, test } from 'vitest';
+import { sql } from 'kysely';
+import { describe, expect, test, vi } from 'vitest';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../../src/domain/instant.ts';
 import { placeGrant, type TariffTerms } from '../../src/domain/subscription.ts';
 import { movePeer } from '../../src/ops/move-peer.ts';
@@ -295,6 +297,28 @@ describe.each(engines)('traffic on %s', (engine) => {
     const sum = ids.reduce((total, { id }) => total + id + 1, 0);
     expect(await it.used({ user } as Device)).toEqual([sum]);
   });
+});
+
+test('whoever changes a peer while its traffic is counted waits for nobody who waits for him', async () => {
+  await using it = await TrafficWorld.begin('postgres');
+  const { store, services } = it.world;
+  const device = await it.world.device();
+  it.world.host.put({ publicKey: device.peer.public_key as PublicKey, rxBytes: 500, txBytes: 50 });
+  const plan = await it.look();
+  const lease = await it.lease();
+  const locked = Promise.withResolvers<void>();
+  const counting = locked.promise.then(() => recordTraffic(services, lease, plan));
+  await store.transaction(async (tx) => {
+    await lockPeer(tx, device.peer.id);
+    locked.resolve();
+    const waiting = sql<{ n: number }>`select count(*) as n from pg_locks where not granted`;
+    await vi.waitUntil(async () => ((await waiting.execute(tx.kysely)).rows[0]?.n ?? 0) > 0);
+    const key = tx.kysely.selectFrom('host_peers').select('id').where('peer_id', '=', device.peer.id);
+    await key.modifyEnd(sql`for no key update nowait`).executeTakeFirstOrThrow();
+  });
+  await counting;
+  await releaseLease(store, lease);
+  expect(await it.totals(device)).toEqual([500, 50]);
 });
 
 describe.each(engines)('a quota on %s', (engine) => {

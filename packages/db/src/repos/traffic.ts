@@ -16,6 +16,14 @@ export interface CounterReading extends Bytes {
   readonly last: Bytes;
 }
 
+/** Peers before their keys, as everywhere: whoever removes one at this moment waits, and is not waited for. */
+export async function lockCountedPeers(tx: Tx, peerIds: readonly number[]): Promise<void> {
+  for (const some of chunks(peerIds)) {
+    const query = tx.kysely.selectFrom('peers').select('id').where('id', 'in', some).orderBy('id');
+    await query.modifyEnd(tx.dialect.forUpdate).execute();
+  }
+}
+
 /**
  * Keeps readings, each only if the one it was compared with is still the last: what two passes saw at once counts once.
  * Answers the ids of those that were kept.

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseClientConfig } from '../src/client-config.ts';
 import { generateKeyPair } from '../src/keys.ts';
 import { codeBlocks, type Manifest, type PackedPackage, packPackage, runTool } from './package.ts';
+import { makeSshKey } from './recording-sshd.ts';
 import { type SshdLab, type SshTarget, skipWithoutSshd, startSshdLab } from './sshd-lab.ts';
 import { startWgEasyStub } from './wg-easy/stub.ts';
 import { startWireguardLab, type WireguardLab } from './wireguard-lab.ts';
@@ -178,7 +179,7 @@ describe.skipIf(skipWithoutSshd())('on real hosts', () => {
   });
 
   /** As OpenSSH leaves them behind. */
-  async function makeHome({ port, user, privateKey }: SshTarget): Promise<string> {
+  async function makeHome({ port, user, privateKey }: Pick<SshTarget, 'port' | 'user' | 'privateKey'>) {
     const home = join(packed.project, `home-${user}-${Math.random()}`);
     await mkdir(join(home, '.ssh'), { recursive: true, mode: 0o700 });
     await writeFile(join(home, '.ssh/id_ed25519'), privateKey, { mode: 0o600 });
@@ -218,6 +219,28 @@ describe.skipIf(skipWithoutSshd())('on real hosts', () => {
       expect(await runExample('ssh', code, { HOME: homes.sudo })).toEqual({ exitCode: 0, stdout: '', stderr: '' });
       expect((await wireguard.dump()).find((one) => one.publicKey === publicKey)?.allowedIps).toEqual([peer.address]);
       for (const { publicKey: key } of await wireguard.dump()) await wireguard.removePeer(key);
+    },
+    SLOW_MS,
+  );
+
+  test(
+    'vpn-wg takes the key that an agent has, where the usual file is encrypted or names nobody',
+    async () => {
+      const socket = join(packed.project, 'agent.sock');
+      const { stdout } = await runTool('ssh-agent', ['-s', '-a', socket], { cwd: packed.project });
+      try {
+        const env = { SSH_AUTH_SOCK: socket };
+        await runTool('ssh-add', ['-q', join(homes.sudo, '.ssh/id_ed25519')], { cwd: packed.project, env });
+        const { port, user } = sshd.sudo;
+        for (const { privateKey } of [makeSshKey('a passphrase'), makeSshKey()]) {
+          const HOME = await makeHome({ port, user, privateKey });
+          const args = ['list', `ssh://${user}@127.0.0.1:${port}/${wireguard.interface}`];
+          const listed = await runTool('vpn-wg', args, { cwd: packed.project, env: { ...env, HOME } });
+          expect(listed).toMatchObject({ exitCode: 0, stderr: '' });
+        }
+      } finally {
+        process.kill(Number(/SSH_AGENT_PID=(\d+)/.exec(stdout)?.[1]));
+      }
     },
     SLOW_MS,
   );

@@ -67,6 +67,9 @@ test('what cannot be an address, an interface or a fingerprint is said in a sent
     env: { SSH_AUTH_SOCK: '/nowhere' },
   });
   expect(fingerprint).toMatchObject({ code: 1, stderr: expect.stringMatching(/^a host fingerprint is SHA256.+\n$/) });
+  // An IPv6 address is looked for as one, and not as a name.
+  const v6 = await run(['list', 'ssh://root@[::1]:1/wg0'], { env: { SSH_AUTH_SOCK: '/nowhere' } });
+  expect(v6).toMatchObject({ code: 1, stderr: expect.stringMatching(/^no connection: (?!ENOTFOUND)\w+\n$/) });
   const password = await run(['list', 'ssh://root:geheim@h/wg0']);
   expect(password).toMatchObject({ code: 1, stderr: expect.not.stringContaining('geheim') });
 });

@@ -38,7 +38,7 @@ export class Receiver implements AsyncDisposable {
     this.#stop = stop;
   }
 
-  static async start(host = '127.0.0.1'): Promise<Receiver> {
+  static async start(host = '127.0.0.1', wantedPort = 0): Promise<Receiver> {
     let receiver: Receiver | undefined;
     const server = createServer(async (request, response) => {
       const raw = await text(request);
@@ -47,7 +47,7 @@ export class Receiver implements AsyncDisposable {
       receiver?.received.push({ id: headers['webhook-id'] ?? '', headers, raw, type, data });
       receiver?.behaviour(response, request);
     });
-    server.listen(0, host);
+    server.listen(wantedPort, host);
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     receiver = new Receiver(`http://${host === '::1' ? '[::1]' : host}:${port}/hook`, async () => {

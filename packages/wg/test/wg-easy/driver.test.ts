@@ -55,6 +55,25 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(logins(open.stub)).toBe(version === 14 ? 3 : 1);
     });
 
+    test('a session that ends between the list and the change is made anew, once, and the change is made once', async () => {
+      await using open = await openStub({ version, clients: 1 });
+      await open.driver.list(signal());
+      let isOver = false;
+      // Asked before each request is answered, and picks none.
+      open.stub.failNext('drop', 1, (request) => {
+        if (!isOver && isChange(request)) {
+          isOver = true;
+          forgetEverybody(open.stub);
+        }
+        return false;
+      });
+      await expect(applyOne(open.driver, wish('a'))).resolves.toMatchObject({ outcome: 'applied' });
+      expect(open.stub.named('a')).toHaveLength(1);
+      forgetEverybody(open.stub);
+      await expect(open.driver.list(signal())).resolves.toHaveLength(2);
+      expect(logins(open.stub)).toBe(3);
+    });
+
     test('a wrong password is an error of the credentials that does not repeat it', async () => {
       await using open = await openStub({ version }, { password: 'CANARY-PASSWORD' });
       const error = await open.driver.list(signal()).catch((thrown: unknown) => thrown);
@@ -441,6 +460,8 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       const outcomes = results.map(({ outcome }) => outcome);
       expect(outcomes.slice(0, 100)).toEqual(new Array(100).fill('applied'));
       expect(outcomes.slice(200)).not.toContain('applied');
+      const lost = results.filter(({ outcome }) => outcome !== 'applied');
+      for (const result of lost) expect(result).toMatchObject({ hostLost: true });
       expect(open.stub.clients()).toHaveLength(150);
       expect(new Set(open.stub.clients().map(({ name }) => name)).size).toBe(150);
     });
@@ -611,6 +632,13 @@ describe('where the driver may go', () => {
     expect(() => openWgEasyDriver({ url: 'http://1.1.1.1' })).toThrow(expect.objectContaining({ code: 'refused' }));
   });
 });
+
+/** As an hour does it for a v15, and a restart for a v14: what it has become meanwhile knows no session. */
+function forgetEverybody(stub: WgEasyStub): void {
+  const { version } = stub;
+  stub.restart(version === 14 ? 15 : 14);
+  stub.restart(version);
+}
 
 /** As two programs would that do not know of each other. */
 async function disableAllAtOnce(stub: WgEasyStub): Promise<number[]> {

@@ -103,9 +103,14 @@ export type ChangeResult =
       /** After a `set` on a `reported` host: what the host made. */
       readonly reported?: ReportedPeer;
     }
-  | { readonly outcome: 'failed'; readonly message: string }
+  | {
+      readonly outcome: 'failed';
+      readonly message: string;
+      /** The host was lost before the change had its turn: this says nothing about the change itself. */
+      readonly hostLost?: true;
+    }
   /** The host was asked, its answer is lost, and the change is not visible. */
-  | { readonly outcome: 'unknown'; readonly message: string };
+  | { readonly outcome: 'unknown'; readonly message: string; readonly hostLost?: true };
 
 /** Keys and addresses a `reported` host chose. Holds secrets. */
 export interface ReportedPeer {

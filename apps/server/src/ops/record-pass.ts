@@ -44,7 +44,7 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
   const undone = undoneWishes(outcome);
   const refused = await recordReports(deps, lease, reportsOf(outcome));
   const verdicts = withProblems(peerVerdicts(plan, undone), refused);
-  const failed = held === undefined ? undonePeers(deps, verdicts, outcome) : [];
+  const failed = held === undefined ? undonePeers(deps, verdicts, plan) : [];
   await deps.store.transaction(async (tx) => {
     if (!(await holdsLease(tx, lease))) return;
     await recordApplied(tx, appliedPeers(verdicts), at);
@@ -55,7 +55,9 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
     await recordServerSeen(tx, lease, { at, pendingChanges: undone.size, brakeReason: brakeText(plan.brake, held) });
   });
   await recordTraffic(deps, lease, plan);
-  return earliest(failed.map(({ nextAttemptAt }) => nextAttemptAt));
+  const waits = held === undefined && [...undone.values()].some(({ isRefusal }) => !isRefusal);
+  const soon = waits ? addSeconds(at, backoffSeconds(1, random01(deps))) : null;
+  return earliest([soon, ...failed.map(({ nextAttemptAt }) => nextAttemptAt)]);
 }
 
 /** What the host told about the peers that it made or was asked for. */
@@ -72,22 +74,33 @@ function reportsOf({ plan, results }: PassOutcome): PeerReport[] {
 
 /** A peer that the host has and whose keys cannot be kept is as good as not there. */
 function withProblems(verdicts: readonly Verdict[], problems: ReadonlyMap<number, string>): readonly Verdict[] {
-  return verdicts.map((verdict) => ({ ...verdict, problem: verdict.problem ?? problems.get(verdict.peer.id) }));
+  return verdicts.map((verdict) => {
+    const message = problems.get(verdict.peer.id);
+    return message === undefined ? verdict : { ...verdict, problem: verdict.problem ?? { message, isRefusal: true } };
+  });
+}
+
+/** Why a wish did not come true. */
+export interface Problem {
+  readonly message: string;
+  /** False when it is no fault of the peer's: its turn did not come, or the host was lost. It goes on waiting. */
+  readonly isRefusal: boolean;
 }
 
 /** Wishes that did not come true, by key or name, with what was in the way. */
-function undoneWishes({ plan, results, held }: PassOutcome): ReadonlyMap<string, string> {
-  const undone = new Map<string, string>();
+function undoneWishes({ plan, results, held, isCut }: PassOutcome): ReadonlyMap<string, Problem> {
+  const undone = new Map<string, Problem>();
   for (const change of plan.diff.changes) {
-    const problem = held ?? problemOf(results.get(change));
+    const problem = held === undefined ? problemOf(results.get(change), isCut) : { message: held, isRefusal: false };
     if (problem !== undefined) undone.set(nameOf(change), problem);
   }
-  for (const conflict of plan.diff.conflicts) undone.set(nameOf(conflict), conflict.kind);
+  for (const conflict of plan.diff.conflicts) undone.set(nameOf(conflict), { message: conflict.kind, isRefusal: true });
   return undone;
 }
 
-function problemOf(result: ChangeResult | undefined): string | undefined {
-  return result === undefined || result.outcome === 'applied' ? undefined : result.message;
+function problemOf(result: ChangeResult | undefined, isCut: boolean): Problem | undefined {
+  if (result === undefined || result.outcome === 'applied') return undefined;
+  return { message: result.message, isRefusal: !isCut && result.hostLost !== true };
 }
 
 function nameOf({ publicKey, tag }: { readonly publicKey: string | null; readonly tag: string | null }): string {
@@ -99,13 +112,13 @@ export interface Verdict {
   /** What the host should have of it; undefined for a peer that cannot be wished for. */
   readonly state: PeerWish['state'] | undefined;
   /** What was in the way; undefined when the host has it as wished. */
-  readonly problem: string | undefined;
+  readonly problem: Problem | undefined;
   /** Why the peer may be on the host or not; null for one that is removed. */
   readonly reason: PeerWish['reason'];
 }
 
 /** What the pass says about each peer of the server. */
-function peerVerdicts({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>): Verdict[] {
+function peerVerdicts({ wishes }: ServerPlan, undone: ReadonlyMap<string, Problem>): Verdict[] {
   const { snapshot, desired, server } = wishes;
   const wishesOf = Map.groupBy(desired.wishes, (wish) => wish.peerId);
   const unready = new Set(desired.unready);
@@ -120,8 +133,9 @@ function peerVerdicts({ wishes }: ServerPlan, undone: ReadonlyMap<string, string
   });
 }
 
-function whyUnready(peer: PeerRow, server: ServerRow): string {
-  return peer.public_key !== null && peer.public_key === server.public_key ? 'key_conflict' : 'incomplete';
+function whyUnready(peer: PeerRow, server: ServerRow): Problem {
+  const isServers = peer.public_key !== null && peer.public_key === server.public_key;
+  return { message: isServers ? 'key_conflict' : 'incomplete', isRefusal: true };
 }
 
 /** The tombstone of an old key says nothing about the peer that has a new one. */
@@ -142,28 +156,23 @@ function isRecorded(peer: PeerRow, state: PeerWish['state']): boolean {
   return isCurrent && peer.last_error === null;
 }
 
-function undonePeers(deps: Deps, verdicts: readonly Verdict[], { plan, isCut }: PassOutcome): Failed[] {
-  return isCut ? unreachedPeers(verdicts, plan) : failedPeers(deps, verdicts, plan);
-}
-
-function failedPeers(deps: Deps, verdicts: readonly Verdict[], plan: ServerPlan): Failed[] {
+/** Refusals, and among what merely waits whatever is recorded otherwise than the host has it. */
+function undonePeers(deps: Deps, verdicts: readonly Verdict[], plan: ServerPlan): Failed[] {
   const stateOf = observedStates(plan);
-  return verdicts.flatMap(({ peer, problem: error }) => {
-    if (error === undefined) return [];
+  return verdicts.flatMap((verdict): Failed[] => {
+    const { peer, problem } = verdict;
+    const undone = { id: peer.id, version: peer.wanted_version, state: stateOf(peer) };
+    if (problem === undefined) return [];
+    if (!problem.isRefusal)
+      return isKnownToWait(verdict, undone.state) ? [] : [{ ...undone, error: null, nextAttemptAt: null }];
     const nextAttemptAt = addSeconds(deps.clock.now(), backoffSeconds(peer.attempts + 1, random01(deps)));
-    return [{ id: peer.id, version: peer.wanted_version, state: stateOf(peer), error, nextAttemptAt }];
+    return [{ ...undone, error: problem.message, nextAttemptAt }];
   });
 }
 
-/** Peers whose turn did not come. Only of those that are not recorded as the host has them is there something to say. */
-function unreachedPeers(verdicts: readonly Verdict[], plan: ServerPlan): Failed[] {
-  const stateOf = observedStates(plan);
-  return verdicts.flatMap(({ peer, state: wanted, problem }) => {
-    if (problem === undefined || wanted === undefined) return [];
-    const state = stateOf(peer);
-    const isKnown = peer.applied_state === state && peer.last_error === null && !isRecorded(peer, wanted);
-    return isKnown ? [] : [{ id: peer.id, version: peer.wanted_version, state, error: null, nextAttemptAt: null }];
-  });
+function isKnownToWait({ peer, state: wanted }: Verdict, state: PeerRow['applied_state']): boolean {
+  const isRight = wanted !== undefined && isRecorded(peer, wanted);
+  return peer.applied_state === state && peer.last_error === null && !isRight;
 }
 
 function observedStates({ observed, wishes }: ServerPlan): (peer: PeerRow) => PeerRow['applied_state'] {
@@ -184,7 +193,7 @@ function earliest(moments: readonly (string | null)[]): Instant | null {
 }
 
 /** Tombstones whose key the host no longer shows. */
-function goneKeys({ wishes }: ServerPlan, undone: ReadonlyMap<string, string>): number[] {
+function goneKeys({ wishes }: ServerPlan, undone: ReadonlyMap<string, Problem>): number[] {
   const absent = new Set<string | null>(
     wishes.desired.wishes.flatMap((wish) => (wish.state === 'absent' ? [wish.publicKey] : [])),
   );

@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { claimLease, findServer, type Store, updateServer } from '@vpn-api/db';
 import type { FakeFault, WgDriver } from '@vpn-api/wg';
 import { describe, expect, test, vi } from 'vitest';
-import { addSeconds } from '../../src/domain/instant.ts';
+import { addSeconds, type Instant, secondsBetween } from '../../src/domain/instant.ts';
 import { type Pass, type ReconcileDeps, reconcileServer } from '../../src/ops/reconcile-server.ts';
 import { rotatePeer } from '../../src/ops/rotate-peer.ts';
 import { engines } from '../harness.ts';
@@ -111,6 +111,27 @@ describe.each(engines)('after a fault the host converges, on %s', (engine) => {
     expect(judged.map(({ state }) => state)).toEqual(['active', 'active', 'pending', 'pending', 'pending']);
     for (const { peer } of judged) expect(peer).toMatchObject({ last_error: null, attempts: 0 });
     expect(await world.server()).toMatchObject({ pending_changes: 3, last_error: null });
+  });
+
+  test('what a host that was lost half-way did not get to stays pending, and is looked at again soon', async () => {
+    await using world = await World.start({ engine });
+    world.host.fault = 'down';
+    const devices = [await world.device(), await world.device(), await world.device()];
+    world.host.fault = null;
+    await retried(world);
+    const driver = world.host.driver();
+    const lost = { outcome: 'failed', message: 'no connection', hostLost: true } as const;
+    const apply: typeof driver.apply = async ([first, ...rest], signal) => {
+      const done = first === undefined ? [] : await driver.apply([first], signal);
+      return [...done, ...rest.map(() => lost)];
+    };
+    const pass = await reconcile(world, { driverFor: () => ({ ...driver, apply }) });
+    const judged = await Promise.all(devices.map(({ peer }) => world.judged(peer.id)));
+    expect(judged.map(({ state }) => state)).toEqual(['active', 'pending', 'pending']);
+    for (const { peer } of judged) expect(peer).toMatchObject({ last_error: null, attempts: 0 });
+    expect(secondsBetween(world.app.clock.now(), pass.nextAt as Instant)).toBeLessThanOrEqual(2);
+    await reconcile(world);
+    expect(world.keysOnHost().size).toBe(3);
   });
 
   test('a peer that is gone from a slow host is not called active before it is there again', async () => {

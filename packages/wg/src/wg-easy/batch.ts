@@ -272,7 +272,7 @@ export class Batch {
     this.#context.log(`the host was lost half-way: ${error.message}`);
     for (const task of this.#tasks) {
       const { tries, result } = task;
-      task.result = result ?? { outcome: tries > 0 ? 'unknown' : 'failed', message: error.message };
+      task.result = result ?? { outcome: tries > 0 ? 'unknown' : 'failed', message: error.message, hostLost: true };
     }
   }
 }

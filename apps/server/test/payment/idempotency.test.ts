@@ -61,6 +61,30 @@ describe.each(engines)('an Idempotency-Key on %s', (engine) => {
     expect(await second.tariff.create(input)).toEqual(answer);
   });
 
+  test('whose call was taken for dead after a minute lets it have no effect, should it live after all', async () => {
+    const { shop } = world;
+    const idempotencyKey = randomUUID();
+    const user = await shop.person();
+    const input = { user_id: user.id, tariff_id: (await shop.tariff()).id };
+    const gate = Promise.withResolvers<void>();
+    const running = Promise.withResolvers<void>();
+    const held = heldStore(shop.store, () => {
+      running.resolve();
+      return gate.promise;
+    });
+    const late = shop.as(shop.adminActor, { idempotencyKey, services: { store: held } }).subscription.grant(input);
+    await running.promise;
+    const repeat = shop.as(shop.adminActor, { idempotencyKey });
+    shop.clock.advance(59);
+    await expect(repeat.subscription.grant(input)).rejects.toThrow('idempotency_in_progress');
+    shop.clock.advance(1);
+    const answer = await repeat.subscription.grant(input);
+    gate.resolve();
+    await expect(late).rejects.toThrow('idempotency_in_progress');
+    expect(await shop.periods(user)).toHaveLength(1);
+    expect(await repeat.subscription.grant(input)).toEqual(answer);
+  });
+
   test('replays the answer and says so; another order of keys is the same body', async () => {
     const { shop } = world;
     const idempotencyKey = randomUUID();

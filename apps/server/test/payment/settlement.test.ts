@@ -234,6 +234,55 @@ describe.each(engines)('settling on %s', (engine) => {
       expect(await access()).toEqual(['blocked', 'suspended']);
     });
 
+    test('on what is queued leaves what runs alone, suspends it in its turn, and takes only it when it is lost', async () => {
+      const { shop } = world;
+      const { user, tariff, access } = await customerWithDevice();
+      const second = await shop.order({ user, payment: { apply: 'extend' } });
+      await shop.deliver(paid(second.payment));
+      const third = await shop.order({ user, payment: { apply: 'extend' } });
+      await shop.deliver(paid(third.payment));
+      const about = { chargeId: chargeOf(second.payment), refundId: randomUUID() };
+      await say({ type: 'disputed', ...about });
+      expect(await access()).toEqual(['active', 'present']);
+      shop.clock.advance(30 * DAY);
+      expect(await access()).toEqual(['blocked', 'suspended']);
+      shop.clock.advance(10 * DAY);
+      await say({ type: 'dispute_lost', ...about });
+      expect(await access()).toEqual(['active', 'present']);
+      const start = shop.clock.now();
+      expect(await chain(user)).toEqual([
+        [tariff.id, addSeconds(start, -40 * DAY), addSeconds(start, -10 * DAY)],
+        [second.tariff.id, addSeconds(start, -10 * DAY), start],
+        [third.tariff.id, start, addSeconds(start, 30 * DAY)],
+      ]);
+      await soundBooks();
+    });
+
+    test('that is lost after all or a part went back, or after the time was used, takes no more than is left', async () => {
+      const { shop } = world;
+      for (const [amount, left] of [
+        ['9.99', 0],
+        ['4.00', 599],
+        [undefined, 999],
+      ] as const) {
+        const { payment, user } = await shop.order();
+        await shop.deliver(paid(payment));
+        if (amount !== undefined) await shop.deliver(refunded(payment, { amount }));
+        if (amount === undefined) shop.clock.advance(31 * DAY);
+        const before = await chain(user);
+        const refundId = randomUUID();
+        await say({ type: 'disputed', chargeId: chargeOf(payment), refundId });
+        await say({ type: 'dispute_lost', chargeId: chargeOf(payment), refundId });
+        expect(await shop.payment(payment.id)).toMatchObject({ status: 'refunded', refunded_minor: 999 });
+        const events = (await told(user)).filter(({ type }) => type === 'payment.refunded');
+        expect(events).toHaveLength((amount === undefined ? 0 : 1) + (left === 0 ? 0 : 1));
+        if (amount === undefined) expect(await chain(user)).toEqual(before);
+        // What the provider then tells of the same loss is no further refund.
+        expect(await shop.deliver(refunded(payment))).toBe('ignored');
+      }
+      await soundBooks();
+    });
+
     test('that is lost takes back what is left, also when the news of it come before the money', async () => {
       const { shop } = world;
       const { payment, user } = await shop.order();

@@ -7,6 +7,7 @@ import {
   appendPeriod,
   compensationTerms,
   type FoldedPeriod,
+  hasLifetime,
   type MovablePeriod,
   type PeriodFacts,
   piecesOf,
@@ -252,6 +253,11 @@ class Both {
   now: Instant = START;
   private count = 0;
 
+  after(steps: readonly Step[]): Both {
+    for (const step of steps) this.perform(step);
+    return this;
+  }
+
   perform(step: Step): void {
     if (step.kind === 'wait') this.wait(step.seconds);
     if (step.kind === 'buy') this.buy(step);
@@ -432,6 +438,27 @@ describe('any history of purchases, changes of tariff, refunds, disputes, trials
           if (payment.status !== 'refunded') continue;
           expect(piecesOf(both.ledger.chainOf(USER), payment.id).every((row) => row.revoked_at !== null)).toBe(true);
         }
+      }),
+      { numRuns: 2000, seed },
+    );
+  }, 60_000);
+
+  it(`makes of a payment what was quoted for it (seed ${seed})`, () => {
+    const moments = fc.integer({ min: 0, max: 40 * DAY_SECONDS * 1000 }).map((ms) => ms / 1000);
+    const sale = fc.record({ sold: fc.constantFrom(...tariffs), apply: fc.constantFrom('now' as const, 'extend') });
+    const dates = (row: { starts_at: string; ends_at: string | null; tariff_id: number | null }) => [
+      row.tariff_id,
+      row.starts_at,
+      row.ends_at,
+    ];
+    fc.assert(
+      fc.property(fc.array(stepWith(moments), { maxLength: 15 }), sale, (steps, { sold, apply }) => {
+        const { ledger, now } = new Both().after(steps);
+        fc.pre(!hasLifetime(ledger.chainOf(USER)));
+        const rows = ledger.periods as readonly MovablePeriod[];
+        const quoted = afterPlacement(rows, placeGrant(rows, { terms: sold, origin, now, apply }));
+        buy(ledger, sold, now, apply);
+        expect(quoted.map(dates)).toEqual(ledger.chainOf(USER).map(dates));
       }),
       { numRuns: 2000, seed },
     );

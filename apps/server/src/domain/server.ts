@@ -32,3 +32,17 @@ export function hostIdentity({ driver, address, interface: name }: HostFacts): s
   const ssh = driver === 'ssh' ? parseSshAddress(address) : undefined;
   return ssh === undefined ? undefined : `ssh ${ssh.host.toLowerCase()}:${ssh.port} ${name}`;
 }
+
+/** Whether a server drives something else than before, or by another way. */
+export function isAnotherHost(before: HostFacts, after: HostFacts): boolean {
+  return (['driver', 'address', 'interface'] as const).some((column) => before[column] !== after[column]);
+}
+
+/** Columns of what a host said that is not this one. */
+export const UNSEEN = {
+  last_seen_at: null,
+  last_error: null,
+  last_error_at: null,
+  driver_version: null,
+  brake_reason: null,
+} as const;

@@ -1,6 +1,7 @@
 import {
   findServerByName,
   type NewServer,
+  raiseConfigVersions,
   recordLearned,
   type ServerRow,
   type Tx,
@@ -17,10 +18,13 @@ import {
   type WgDriver,
 } from '@vpn-api/wg';
 import type { Config } from '../config/config.ts';
+import { DomainError } from '../domain/errors.ts';
+import { isAnotherHost, UNSEEN } from '../domain/server.ts';
 import { parseSshAddress } from '../domain/ssh-address.ts';
 import type { Services } from '../services.ts';
 import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
-import { readHostFiles } from './host-files.ts';
+import { HostSettingsError, readHostFiles } from './host-files.ts';
+import { keepPlaces, lockOwners, takesOverAddresses } from './keep-places.ts';
 
 /** Name of the server that the environment describes. */
 export const ENV_SERVER_NAME = 'default';
@@ -28,28 +32,38 @@ export const ENV_SERVER_NAME = 'default';
 /** WireGuard's usual port, for the demo server that no packet ever reaches. */
 const DEMO_PORT = 51_820;
 
-type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'log'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'log' | 'outbox'>;
 
 /**
  * Brings the row of the environment's server up to date. A host that was driven before and that the settings no longer
  * name stays what it is and is only observed: its peers are still there.
- * @throws HostSettingsError for a file of the settings that cannot be read
+ * @throws HostSettingsError for a file that cannot be read, and for a pool without the addresses of a wg-easy that another
+ * kind of host takes over
  */
 export async function syncEnvServer(deps: Deps): Promise<ServerRow> {
   const { store, clock, config } = deps;
   const host = await readHostFiles(config);
   return store.transaction(async (tx) => {
     const known = await findServerByName(tx, ENV_SERVER_NAME);
+    const described = { ...describedColumns(config), ...hostColumns(config, known) };
+    const isTakeover = known !== undefined && takesOverAddresses(known, described);
+    if (isTakeover) await lockOwners(tx, known.id);
     const server = await upsertEnvServer(tx, {
       name: ENV_SERVER_NAME,
       created_at: clock.now(),
-      ...describedColumns(config),
-      ...hostColumns(config, known),
+      ...described,
       ...(host.fingerprint === undefined ? {} : { host_fingerprint: host.fingerprint }),
+      ...(known !== undefined && isAnotherHost(known, { ...known, ...described }) ? UNSEEN : {}),
     });
+    if (isTakeover) await keepPlaces(deps, tx, server).catch(asSettingsError);
     if (config.host.kind === 'none') return server.driver === 'none' ? giveDemoKey(deps, tx, server) : server;
     return keepCredentials(deps, tx, { server, credentials: host.credentials });
   });
+}
+
+function asSettingsError(error: unknown): never {
+  const [issue] = error instanceof DomainError ? error.issues : [];
+  throw issue === undefined ? error : new HostSettingsError(`WG_POOL_V4 ${issue.message}`, { cause: error });
 }
 
 function describedColumns({ wireguard }: Config) {
@@ -121,14 +135,41 @@ function endpointHost({ publicUrl }: Config): string | undefined {
  * Answers the row as it is then. A host that does not tell is asked again in the next pass.
  */
 export async function learnFromHost(
-  { store, config }: Pick<Services, 'store' | 'config'>,
+  deps: Pick<Services, 'store' | 'config'>,
   server: ServerRow,
   { driver, signal }: { readonly driver: WgDriver; readonly signal: AbortSignal },
 ): Promise<ServerRow> {
-  if (server.driver === 'none' || (server.public_key !== null && server.endpoint !== null)) return server;
+  const isComplete = server.public_key !== null && server.endpoint !== null;
+  const isDoubtful = mayBeOfAnotherHost(deps, server);
+  if (server.driver === 'none' || (isComplete && !isDoubtful)) return server;
   const told = await driver.describe(signal).catch(unlessRefused);
   if (told === undefined) return server;
-  return recordLearned(store, server.id, learnedColumns(config, server, told));
+  const learned = learnedColumns(deps.config, server, told);
+  return isDoubtful ? replaceLearned(deps, server, learned) : recordLearned(deps.store, server.id, learned);
+}
+
+/** The settings name another host than before and do not say these: what the row says is of the host before it. */
+function mayBeOfAnotherHost({ config }: Pick<Services, 'config'>, { origin, last_seen_at }: ServerRow): boolean {
+  const { serverPublicKey, endpoint } = config.wireguard;
+  const isSaid = serverPublicKey !== undefined && endpoint !== undefined;
+  return origin === 'env' && last_seen_at === null && !isSaid;
+}
+
+async function replaceLearned(
+  { store, config: { wireguard } }: Pick<Services, 'store' | 'config'>,
+  server: ServerRow,
+  learned: Pick<ServerRow, 'public_key' | 'endpoint'>,
+): Promise<ServerRow> {
+  const columns = {
+    public_key: wireguard.serverPublicKey ?? learned.public_key,
+    endpoint: wireguard.endpoint ?? learned.endpoint ?? server.endpoint,
+  };
+  // Nobody had a config before there was something to write into it.
+  const isOther = (column: keyof typeof columns) => server[column] !== null && server[column] !== columns[column];
+  return store.transaction(async (tx) => {
+    if (isOther('public_key') || isOther('endpoint')) await raiseConfigVersions(tx, server.id);
+    return updateServer(tx, server.id, columns);
+  });
 }
 
 /** What a host told of what a row does not say. Where clients connect to is where we do, unless the host knows better. */

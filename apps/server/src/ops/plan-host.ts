@@ -35,6 +35,7 @@ export type PlannedAction = 'add' | 'change' | 'suspend' | 'remove';
 /** One change of a plan, without secrets. */
 export interface PlannedChange {
   readonly action: PlannedAction;
+  /** null for what is added to a host that makes the keys: it will be a new one. */
   readonly publicKey: string | null;
   readonly addresses: readonly string[];
   readonly tag: string | null;
@@ -51,12 +52,13 @@ export function plannedChanges({ wishes, observed, diff }: ServerPlan): PlannedC
   const byKey = new Map<string | null, PeerWish>(wished.map((wish) => [wish.publicKey ?? wish.tag, wish]));
   const byTag = new Map(wished.map((wish) => [wish.tag, wish]));
   const users = new Map(wishes.snapshot.peers.map((peer) => [peer.id, peer.user_id]));
+  const takesKeys = wishes.server.driver !== 'wg-easy';
   return diff.changes.map((change) => {
     const wish = byKey.get(change.publicKey) ?? byTag.get(change.tag ?? '');
     const isKnown = change.publicKey !== null && onHost.has(change.publicKey);
     return {
       action: change.type === 'set' ? (isKnown ? 'change' : 'add') : change.type,
-      publicKey: change.publicKey,
+      publicKey: isKnown || takesKeys ? change.publicKey : null,
       addresses: change.type === 'set' ? change.addresses : [],
       tag: change.tag,
       peerId: wish?.peerId ?? null,

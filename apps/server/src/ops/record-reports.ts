@@ -69,14 +69,15 @@ async function recordNews(deps: Deps, tx: Tx, { serverId }: Lease, news: readonl
   );
   for (const { peer, publicKey, columns } of ours) {
     if (!kept.has(peer.id)) await retireHostKey(tx, { serverId, publicKey, at });
-    else if (hadConfig(peer)) await tellChange(deps, tx, peer, columns.config_version);
+    else if (mustFetchAgain(peer, columns)) await tellChange(deps, tx, peer, columns.config_version);
   }
   return news.filter((one) => !isOurs(one)).map(({ peer }) => peer.id);
 }
 
 /** A peer that was rotated or moved has a new config only now, although it had no keys in between. */
-function hadConfig({ public_key, config_version }: PeerRow): boolean {
-  return public_key !== null || config_version > 1;
+function mustFetchAgain(before: PeerRow, after: ReportedColumns): boolean {
+  if (before.public_key === null) return before.config_version > 1;
+  return after.config_version !== before.config_version;
 }
 
 /** Undefined when nothing is new. */
@@ -88,6 +89,8 @@ function newsOf(deps: Deps, { peer, reported }: PeerReport): News | undefined {
   // A host that keeps our addresses names none.
   const place = addresses.length === 0 ? { wg_ip: peer.wg_ip, wg_ip6: peer.wg_ip6 } : { wg_ip, wg_ip6 };
   if (isSameKey && place.wg_ip === peer.wg_ip && place.wg_ip6 === peer.wg_ip6) return undefined;
+  // A client without an IPv6 address does well without the one that it was given since.
+  const staysGood = isSameKey && place.wg_ip === peer.wg_ip && peer.wg_ip6 === null;
   const known = { private_key_sealed: peer.private_key_sealed, preshared_key_sealed: peer.preshared_key_sealed };
   const columns = {
     id: peer.id,
@@ -95,7 +98,7 @@ function newsOf(deps: Deps, { peer, reported }: PeerReport): News | undefined {
     public_key: publicKey,
     ...(isSameKey ? known : sealKeys(deps, peer.id, { privateKey, presharedKey })),
     ...place,
-    config_version: peer.public_key === null ? peer.config_version : peer.config_version + 1,
+    config_version: peer.public_key === null || staysGood ? peer.config_version : peer.config_version + 1,
   };
   return { peer, publicKey, columns };
 }

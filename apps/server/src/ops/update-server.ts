@@ -9,15 +9,18 @@ import {
 } from '@vpn-api/db';
 import { parsePool } from '@vpn-api/wg';
 import { DomainError, invalidField } from '../domain/errors.ts';
+import { isAnotherHost, UNSEEN } from '../domain/server.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { claimHost } from './claim-host.ts';
 import { asServerExists } from './create-server.ts';
 import { getLockedServer, getServer } from './get-server.ts';
 import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
+import { keepPlaces, lockOwners, takesOverAddresses } from './keep-places.ts';
+import { choosesAddresses } from './place-peer.ts';
 import { checkedParams, type ServerSettings, settingsColumns, settingsOf } from './server-settings.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'reconciler'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'config' | 'secretBox' | 'reconciler' | 'outbox'>;
 
 /** What is absent stays as it is. */
 export type ServerChange = { readonly [Key in keyof ServerSettings]?: ServerSettings[Key] | undefined } & {
@@ -47,6 +50,8 @@ export async function updateServerBy(deps: Deps, { id, change, source }: ServerU
     return await deps.store.transaction(async (tx) => {
       const known = await getServer(tx, id);
       const patch = changedColumns(deps, known, { change, given });
+      const isTakeover = takesOverAddresses(known, { ...known, ...patch });
+      if (isTakeover) await lockOwners(tx, id);
       // Peers before their server, as everywhere.
       if (changesClients(known, patch)) await raiseConfigVersions(tx, id);
       const locked = await getLockedServer(tx, id);
@@ -54,6 +59,7 @@ export async function updateServerBy(deps: Deps, { id, change, source }: ServerU
       const now = deps.clock.now();
       const server = await updateServer(tx, id, patch);
       if (isAnotherHost(locked, server)) await claimHost(tx, server, now);
+      if (isTakeover) await keepPlaces(deps, tx, server);
       const details = { changed: given };
       await audit(tx, { ...source, at: now, action: 'server.update', target: `server:${id}`, details });
       tx.onCommit(() => deps.reconciler.wake([id]));
@@ -73,7 +79,7 @@ interface GivenChange {
 function changedColumns(deps: Deps, known: ServerRow, { change, given }: GivenChange): ServerPatch {
   if (known.origin === 'env') return ownColumnsOfEnv(known, { change, given });
   const { credentials: newCredentials, mode, ...settings } = change;
-  const merged = { ...settingsOf(known), ...onlyGiven(settings) };
+  const merged = { ...settingsOf(known), ...defaultsOfKind(known, settings.driver), ...onlyGiven(settings) };
   if (newCredentials === undefined) assertCredentialsMayFollow(known, merged);
   const credentials = newCredentials ?? openCredentials(deps, known);
   const columns = settingsColumns(deps, merged, credentials);
@@ -84,6 +90,13 @@ function changedColumns(deps: Deps, known: ServerRow, { change, given }: GivenCh
   const another = isAnotherHost(known, columns) ? { ...UNSEEN, mode: 'observe' as const } : {};
   const changed = onlyChanged(known, columns);
   return { ...changed, ...sealed, ...fresh, ...another, ...(mode === undefined ? {} : { mode }) };
+}
+
+/** What was said about another kind of host was not meant for this one. */
+function defaultsOfKind(known: ServerRow, driver = known.driver) {
+  if (driver === known.driver) return {};
+  const keys = driver === 'wg-easy' ? 'reported' : 'given';
+  return { keys, username: null, host_fingerprint: null, privilege: 'direct', scripts: {} } as const;
 }
 
 /** Not what is as it was: a pass, or another admin, may be changing that now. */
@@ -110,13 +123,6 @@ function assertCredentialsMayFollow(known: ServerRow, { driver, address }: Serve
   throw invalidField('credentials', 'must be sent again with another address');
 }
 
-/** What a host said that is not this one. */
-const UNSEEN = { last_seen_at: null, last_error: null, last_error_at: null, driver_version: null, brake_reason: null };
-
-function isAnotherHost(known: ServerRow, columns: Pick<ServerRow, 'driver' | 'address' | 'interface'>): boolean {
-  return (['driver', 'address', 'interface'] as const).some((column) => known[column] !== columns[column]);
-}
-
 /** Columns that stand in the configs of clients. Their routes do not: each peer has its own. */
 const CLIENT_COLUMNS = ['endpoint', 'public_key', 'dns', 'mtu', 'keepalive', 'protocol', 'protocol_params'] as const;
 
@@ -126,7 +132,8 @@ function changesClients(known: ServerRow, patch: ServerPatch): boolean {
 
 async function assertSuitsPeers(tx: Tx, known: ServerRow, patch: ServerPatch): Promise<void> {
   const makesKeys = known.keys === 'given' && patch.keys === 'reported';
-  const grows = isGrown(known.pool_v4, patch.pool_v4) && isGrown(known.pool_v6, patch.pool_v6);
+  const isNumbered = !choosesAddresses(known);
+  const grows = !isNumbered || (isGrown(known.pool_v4, patch.pool_v4) && isGrown(known.pool_v6, patch.pool_v6));
   if (!makesKeys && grows) return;
   const hasPeers = (await countPeers(tx, { serverId: known.id })) > 0;
   if (makesKeys && hasPeers) throw new DomainError('server_has_peers');

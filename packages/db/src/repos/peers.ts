@@ -209,6 +209,18 @@ export async function recordReported(tx: Tx, reported: readonly ReportedColumns[
   return kept;
 }
 
+/** Numbers peers in the pools of their server: what they were given by a host becomes ours to give. */
+export async function givePlaces(
+  tx: Tx,
+  places: readonly { readonly id: number; readonly address_index: number }[],
+): Promise<void> {
+  const columns = { id: 'integer', address_index: 'integer' } as const;
+  for (const some of chunks(places)) {
+    await sql`with placed (id, address_index) as ${bulkValues(tx.dialect, columns, some)}
+      update peers set address_index = placed.address_index from placed where placed.id = peers.id`.execute(tx.kysely);
+  }
+}
+
 export interface Applied {
   readonly id: number;
   /** The server it is so on. */

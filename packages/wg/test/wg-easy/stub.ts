@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
-import type { PublicKey } from '../../src/keys.ts';
+import type { PrivateKey, PublicKey } from '../../src/keys.ts';
 import type { Mutator, StubAnswer, StubApi, StubRequest } from './stub-api.ts';
 import { type StubClient, type StubPeer, StubState } from './stub-state.ts';
 import { StubV14 } from './stub-v14.ts';
@@ -143,6 +143,11 @@ export class WgEasyStub implements AsyncDisposable {
   /** What clients have to connect to, and the key they have to expect. */
   get server(): { readonly publicKey: PublicKey; readonly endpoint: string } {
     return { publicKey: this.#state.server.publicKey, endpoint: this.#state.endpoint };
+  }
+
+  /** What an operator takes along to another host: `wg show wg0 private-key` in its container. */
+  get privateKey(): PrivateKey {
+    return this.#state.server.privateKey;
   }
 
   /** Whether v14 would find its table again after a restart. */

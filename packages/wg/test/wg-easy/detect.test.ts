@@ -3,13 +3,24 @@ import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { openWgEasyDriver } from '../../src/wg-easy/wg-easy-driver.ts';
 
-type Answers = Readonly<Record<string, { readonly status: number; readonly type?: string; readonly body: string }>>;
+interface Answer {
+  readonly status: number;
+  readonly type?: string;
+  readonly encoding?: string;
+  readonly body: string;
+}
+/** By path, or by method and path. */
+type Answers = Readonly<Record<string, Answer>>;
 
 /** Something that answers each path in one way, everything else with 404. */
 async function listWith(answers: Answers): Promise<unknown> {
   const server = createServer((request, response) => {
-    const { status, type, body } = answers[request.url ?? ''] ?? { status: 404, body: '{}' };
-    response.writeHead(status, { 'content-type': type ?? 'application/json' }).end(body);
+    const { method, url = '' } = request;
+    const answer: Answer = answers[`${method} ${url}`] ?? answers[url] ?? { status: 404, body: '{}' };
+    const { status, type = 'application/json', encoding, body } = answer;
+    response
+      .writeHead(status, { 'content-type': type, ...(encoding !== undefined && { 'content-encoding': encoding }) })
+      .end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -47,6 +58,7 @@ test.each([
     /could not be read/,
   ],
   ['a text', { '/api/release': { status: 200, body: 'CANARY not JSON' } }, 'bad_answer', /could not be read/],
+  ['packed text', { '/api/release': { status: 200, encoding: 'gzip', body: '14' } }, 'bad_answer', /compressed/],
   ['a proxy without wg-easy', { '/api/release': { status: 503, type: 'text/html', body: '' } }, 'unreachable', /503/],
 ] as const)('%s is not taken for a wg-easy that can be driven', async (_, answers, code, message) => {
   const error = await listWith(answers);
@@ -61,4 +73,14 @@ test.each([
 ] as const)('a wg-easy 15 is known by %s', async (_, answers) => {
   // It is spoken to as a 15 is: this one has no login.
   await expect(listWith(answers)).resolves.toMatchObject({ message: 'log in: wg-easy answered 404' });
+});
+
+test('a wg-easy 14 without a password, which lets everybody in and nobody log in, is driven as it is', async () => {
+  const answers = {
+    '/api/release': { status: 200, body: '14' },
+    'POST /api/session': { status: 401, body: '{"statusCode":401,"stack":[]}' },
+    'GET /api/session': { status: 200, body: '{"requiresPassword":false,"authenticated":true}' },
+    '/api/wireguard/client': { status: 200, body: '[]' },
+  };
+  await expect(listWith(answers)).resolves.toEqual([]);
 });

@@ -19,7 +19,8 @@ export async function openStub(
     url: stub.url,
     password: stub.password,
     allowPrivate: ['127.0.0.0/8'],
-    requestMs: 300,
+    // A busy machine takes its time, and what hangs is waited for that long.
+    requestMs: 1_000,
     log: (message) => log.push(message),
     ...driverOptions,
   });

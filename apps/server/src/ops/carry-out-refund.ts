@@ -18,7 +18,7 @@ import type { PaymentProvider, RefundAnswer, RefundRequest } from '../pay/provid
 import type { Services } from '../services.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';
 import { askProvider, type Round } from './ask-provider.ts';
-import { settling, snapshotAround } from './settle-payment.ts';
+import { receivedMoney, settling, snapshotAround } from './settle-payment.ts';
 import { sideBySide } from './side-by-side.ts';
 
 export type RefundDeps = SettleDeps & Pick<Services, 'store' | 'providers' | 'log' | 'metrics' | 'paymentPolls'>;
@@ -74,13 +74,14 @@ async function requestOf(q: Queryable, { id, payment_id }: RefundRow): Promise<R
   const payment = await findPayment(q, payment_id);
   if (refund?.status !== 'pending' || payment === undefined || payment.provider_payment_id === null) return undefined;
   const others = (await listRefunds(q, payment_id)).filter((other) => other.id !== id && other.status !== 'failed');
+  const paid = (await receivedMoney(q, payment)) ?? payment;
   return {
     reference: payment.reference,
     chargeId: payment.provider_payment_id,
     payerId: payment.payer_id,
     amountMinor: refund.amount_minor,
-    currency: payment.currency,
-    isWhole: others.length === 0 && refund.amount_minor === payment.amount_minor,
+    currency: paid.currency,
+    isWhole: others.length === 0 && refund.amount_minor === paid.amount_minor,
     idempotencyKey: `refund-${payment.reference}-${id}`,
   };
 }

@@ -10,6 +10,7 @@ import {
   listRefunds,
   lockUser,
   type PaymentRow,
+  type Queryable,
   type Store,
   type Tx,
   type UserRow,
@@ -147,9 +148,9 @@ async function knownDisputes(tx: Tx, payment: PaymentRow): Promise<readonly Disp
 }
 
 /** What the payment's charge brought, which an accepted payment may have been asked otherwise. */
-async function receivedMoney(tx: Tx, payment: PaymentRow): Promise<Money | undefined> {
+export async function receivedMoney(q: Queryable, payment: PaymentRow): Promise<Money | undefined> {
   if (payment.provider_payment_id === null) return undefined;
-  const event = await findSettledCharge(tx, payment.provider, payment.provider_payment_id);
+  const event = await findSettledCharge(q, payment.provider, payment.provider_payment_id);
   if (event?.amount_minor == null || event.currency === null) return undefined;
   return { amount_minor: event.amount_minor, currency: event.currency };
 }

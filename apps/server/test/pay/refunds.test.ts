@@ -229,6 +229,20 @@ describe.each(engines)('refunds on %s', (engine) => {
     await expectSound(shop);
   });
 
+  it('of money that was not what was asked pay back what came, as a whole', async () => {
+    await using shop = await startShop(engine);
+    const payment = await createPayment(shop, 'telegram_stars', 'XTR');
+    shop.telegram.invoice(payment.reference, 300);
+    shop.telegram.pay(payment.reference);
+    await pass(shop, FIVE_MINUTES);
+    expect(await paymentRow(shop, payment)).toMatchObject({ status: 'needs_review', review_reason: 'amount_mismatch' });
+    const answer = await refund(shop, payment);
+    expect([answer.status, answer.body.status], answer.text).toEqual([200, 'refunded']);
+    expect(await refundRows(shop, payment)).toEqual([['succeeded', 300]]);
+    expect(shop.telegram.refunds?.(payment.reference)).toHaveLength(1);
+    await expectSound(shop);
+  });
+
   it('of a payment that is not paid, or in part where only the whole goes back, are refused', async () => {
     await using shop = await startShop(engine);
     const open = await createPayment(shop, 'stripe', 'USD');

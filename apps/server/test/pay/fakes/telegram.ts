@@ -34,6 +34,8 @@ export interface TelegramFake extends Omit<Required<Remote>, 'expire' | 'forgetK
   ask(reference: string, changes?: Readonly<Record<string, unknown>>): Delivery;
   /** Telegram takes the next month of a subscription. */
   renew(reference: string): readonly Delivery[];
+  /** An invoice that the bot makes by itself, instead of ours if it has the payload of one. */
+  invoice(payload: string, amount: number): void;
   /** Something on the account that no customer paid. */
   withdraw(amount: number): void;
 }
@@ -157,6 +159,7 @@ export async function startTelegram({ botToken, webhookSecret, now }: TelegramFa
     checkouts: (reference) => (invoices.has(reference) ? 1 : 0),
     pay: (reference) => [charge(reference)],
     renew: (reference) => [charge(reference, { subscription_period: 2_592_000 })],
+    invoice: (payload, amount) => void invoices.set(payload, { amount, links: [] }),
     withdraw: (amount) => {
       const receiver = { type: 'fragment' };
       transactions.push({ id: `w${++serial}`, amount, date: seconds(), receiver });

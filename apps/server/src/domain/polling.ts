@@ -1,8 +1,11 @@
 import { addSeconds, DAY_SECONDS, type Instant, secondsBetween } from './instant.ts';
 import type { PaymentStatus } from './payment.ts';
 
-/** Money that came is asked about once a day for this long: refunds and disputes are made at the provider too. */
-const WATCH_PAID_SECONDS = 30 * DAY_SECONDS;
+/**
+ * What has ended is asked about once a day for this long: money is taken back at the provider too, comes late to a payment
+ * that had failed, and comes again a month later where the customer subscribed there.
+ */
+const WATCH_SECONDS = 35 * DAY_SECONDS;
 
 const RETRY_SECONDS = 10;
 const MAX_RETRY_SECONDS = 3600;
@@ -10,14 +13,15 @@ const MAX_RETRY_SECONDS = 3600;
 export interface PolledPayment {
   readonly status: PaymentStatus;
   readonly created_at: string;
-  readonly completed_at: string | null;
+  /** When money came last, the first or a further charge. */
+  readonly last_charge_at: string | null;
 }
 
 export interface Schedule {
   readonly now: string;
   /** Ages at which a payment is read again; the last repeats. */
   readonly pollSeconds: readonly number[];
-  /** The provider has said how the payment ended. */
+  /** The provider has said how the payment ended, as far as it can know now. */
   readonly isFinal?: boolean;
 }
 
@@ -30,9 +34,10 @@ export function firstPollAt(createdAt: string, pollSeconds: readonly number[]): 
 export function nextPollAt(payment: PolledPayment, schedule: Schedule): Instant | null {
   const { now, isFinal = false } = schedule;
   if (payment.status === 'refunded') return null;
-  if (payment.status === 'pending' || payment.status === 'failed') return isFinal ? null : nextByAge(payment, schedule);
-  const since = payment.completed_at ?? payment.created_at;
-  return secondsBetween(since, now) < WATCH_PAID_SECONDS ? addSeconds(now, DAY_SECONDS) : null;
+  const isOpen = payment.status === 'pending' || payment.status === 'failed';
+  if (isOpen && !isFinal) return nextByAge(payment, schedule);
+  const since = payment.last_charge_at ?? payment.created_at;
+  return secondsBetween(since, now) < WATCH_SECONDS ? addSeconds(now, DAY_SECONDS) : null;
 }
 
 function nextByAge({ created_at }: PolledPayment, { now, pollSeconds }: Schedule): Instant {

@@ -18,12 +18,16 @@ import type { Services } from '../services.ts';
 import { getUserToActFor } from './act-for-user.ts';
 import { audit } from './audit.ts';
 import type { Committing } from './committing.ts';
+import { hastenLookedAt } from './hasten-poll.ts';
 import { openCheckout } from './open-checkout.ts';
 import { type Quote, type QuoteRequest, quotePayment } from './payment-quote.ts';
 import { loadChain } from './subscription-chain.ts';
 import { asSaleError, termsOf } from './tariff-terms.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'providers' | 'config' | 'parkedEvents' | 'log' | 'metrics'>;
+type Deps = Pick<
+  Services,
+  'store' | 'clock' | 'random' | 'providers' | 'config' | 'parkedEvents' | 'paymentPolls' | 'log' | 'metrics'
+>;
 
 export interface CreatePayment extends QuoteRequest {
   readonly return_url?: string | null | undefined;
@@ -58,6 +62,8 @@ export async function createPayment(
   const opening: Opening = { input, userId, quote, chargeId: chargeIdOf(input), now: deps.clock.now() };
   try {
     const payment = await deps.store.transaction((tx) => openPayment(deps, tx, opening, committing));
+    // Asked for again: it may have been paid, or its checkout closed, and nobody told us.
+    if (payment.created_at !== opening.now) await hastenLookedAt(deps, payment);
     return await openCheckout(deps, payment);
   } catch (error) {
     throw asOpeningError(deps, error);

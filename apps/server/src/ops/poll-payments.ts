@@ -1,6 +1,7 @@
 import {
   claimDuePolls,
   findPayment,
+  listChildPayments,
   listWaitingHints,
   type PaymentEventRow,
   type PaymentRow,
@@ -53,7 +54,7 @@ async function pollPayment(deps: PollDeps, poll: Poll): Promise<void> {
   // Its variables are gone; they may come back.
   if (provider?.fetchPayment === undefined) return plan(deps, poll, { isFinal: false, hasOpenHints: false });
   const hints = await listWaitingHints(deps.store, payment.id);
-  const query = queryFor(payment, hints);
+  const query = queryFor(payment);
   const asked = await askProvider(deps, {
     provider: provider.name,
     call: 'poll',
@@ -65,18 +66,9 @@ async function pollPayment(deps: PollDeps, poll: Poll): Promise<void> {
   await plan(deps, poll, { isFinal: asked.answer.isFinal, hasOpenHints });
 }
 
-function queryFor(payment: PaymentRow, hints: readonly PaymentEventRow[]): PaymentQuery {
-  const { reference, provider_payment_id: chargeId, created_at, amount_minor, currency } = payment;
-  const hinted = new Set(hints.flatMap((hint) => hint.provider_payment_id ?? []));
-  if (chargeId !== null) hinted.delete(chargeId);
-  return {
-    reference,
-    chargeId,
-    createdAt: created_at as Instant,
-    amountMinor: amount_minor,
-    currency,
-    hintedChargeIds: [...hinted],
-  };
+function queryFor(payment: PaymentRow): PaymentQuery {
+  const { reference, provider_payment_id: chargeId, created_at, amount_minor: amountMinor, currency } = payment;
+  return { reference, chargeId, createdAt: created_at as Instant, amountMinor, currency };
 }
 
 interface Fetched {
@@ -168,7 +160,9 @@ async function schedule(
   isFinal: boolean,
 ): Promise<Instant | null> {
   const current = (await findPayment(store, payment.id)) ?? payment;
-  return nextPollAt(current, { now: clock.now(), pollSeconds: config.payments.pollSeconds, isFinal });
+  const last_charge_at = (await listChildPayments(store, payment.id)).at(-1)?.created_at ?? current.completed_at;
+  const pollSeconds = config.payments.pollSeconds;
+  return nextPollAt({ ...current, last_charge_at }, { now: clock.now(), pollSeconds, isFinal });
 }
 
 function earlier(scheduled: Instant | null, retry: Instant): Instant {

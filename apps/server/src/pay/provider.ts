@@ -93,8 +93,6 @@ export interface PaymentQuery {
   readonly reference: string;
   readonly chargeId: string | null;
   readonly createdAt: Instant;
-  /** Named by hints, so unproven: maybe of another payment, maybe another of the provider's ids. For who cannot search. */
-  readonly hintedChargeIds?: readonly string[];
   readonly amountMinor: number;
   readonly currency: string;
 }
@@ -107,7 +105,7 @@ export interface FetchedEvent extends VerifiedEvent {
 
 export interface FetchedPayment {
   readonly events: readonly FetchedEvent[];
-  /** True when the provider has said how the payment itself ended. What came in is still asked about for refunds. */
+  /** True when the provider has said how the payment itself ended. It is still asked about for a while, once a day. */
   readonly isFinal: boolean;
 }
 

@@ -1,6 +1,5 @@
-import type { Instant } from '../domain/instant.ts';
 import { epochMs } from '../domain/instant.ts';
-import { ProviderError } from './provider.ts';
+import { type PaymentQuery, ProviderError } from './provider.ts';
 import { type Json, objectOf, objectsOf } from './read.ts';
 
 /** One movement of Stars in or out of the bot's account. */
@@ -40,11 +39,15 @@ export class StarLedger {
     this.#readPage = readPage;
   }
 
-  /** All that is known of one invoice: the payments of it, and what was paid back of them. */
-  async find(reference: string, createdAt: Instant, signal: AbortSignal): Promise<readonly StarTransaction[]> {
+  /** All that is known of one payment: the charges on its invoice, its own charge, and what was paid back of them. */
+  async find(
+    { reference, chargeId, createdAt }: PaymentQuery,
+    signal: AbortSignal,
+  ): Promise<readonly StarTransaction[]> {
     await this.#refresh(epochMs(createdAt) / 1000 - MARGIN_SECONDS, signal);
-    const paid = this.#entries.filter((entry) => entry.direction === 'in' && entry.reference === reference);
-    const charges = new Set(paid.map(({ id }) => id));
+    const paid = this.#entries.filter(({ direction }) => direction === 'in');
+    const own = paid.filter((entry) => entry.reference === reference || entry.id === chargeId);
+    const charges = new Set(own.map(({ id }) => id));
     return this.#entries.filter((entry) => charges.has(entry.id));
   }
 

@@ -8,7 +8,6 @@ import {
   type FetchedEvent,
   type FetchedPayment,
   type PaymentProvider,
-  type PaymentQuery,
   ProviderError,
   type RefundAnswer,
   type RefundRequest,
@@ -55,8 +54,7 @@ export function telegramStarsProvider({ apiUrl, botToken, webhookSecret }: Teleg
       checkout: await remembered(links, request.reference, () => createLink({ http, signal }, request)),
       chargeId: null,
     }),
-    fetchPayment: async (query, signal) =>
-      readPayment(query, await ledger.find(query.reference, query.createdAt, signal)),
+    fetchPayment: async (query, signal) => readPayment(await ledger.find(query, signal)),
     refund: (request, signal) => refundCharge({ http, signal }, request),
     answerQuestion: async (id, refusal, signal) => {
       const answer = refusal === undefined ? { ok: true } : { ok: false, error_message: refusal };
@@ -159,23 +157,28 @@ function remembered<T>(known: Map<string, Promise<T>>, key: string, start: () =>
   return started;
 }
 
-/** The first charge is the payment; of a subscription every later one is a renewal. Invoices do not expire. */
-function readPayment({ reference }: PaymentQuery, found: readonly StarTransaction[]): FetchedPayment {
-  const [first] = found.filter(({ direction }) => direction === 'in');
+/**
+ * The first charge is the payment; of a subscription every later one is a renewal. Invoices do not expire. The payment of
+ * a charge that a bot took by an invoice of its own is known by the charge, and what its invoice names is said with it.
+ */
+function readPayment(found: readonly StarTransaction[]): FetchedPayment {
+  const charges = found.filter(({ direction }) => direction === 'in');
+  const references = new Map(charges.map(({ id, reference }) => [id, textOf(reference)]));
   const events = found.map((entry) =>
     entry.direction === 'in'
-      ? readBack('completed', reference, entry, { renewal: entry !== first && entry.isRecurring })
-      : readBack('refunded', reference, entry, { refundId: entry.id }),
+      ? readBack('completed', references, entry, { renewal: entry !== charges[0] && entry.isRecurring })
+      : readBack('refunded', references, entry, { refundId: entry.id }),
   );
-  return { events, isFinal: first !== undefined };
+  return { events, isFinal: charges.length > 0 };
 }
 
 function readBack(
   type: 'completed' | 'refunded',
-  reference: string,
+  references: ReadonlyMap<string, string | undefined>,
   { id, amount, payerId, raw }: StarTransaction,
   more: Partial<SettlementEvent>,
 ): FetchedEvent {
+  const reference = references.get(id);
   const money = { chargeId: id, amountMinor: amount as AmountMinor, currency: CURRENCY };
   const payer = type === 'completed' && payerId !== undefined ? { payerId } : {};
   const { renewal, ...rest } = more;

@@ -183,6 +183,32 @@ describe.each(engines)('asking providers on %s', (engine) => {
     expect(await periodsOf(shop)).toEqual(['running']);
   });
 
+  it('finds money that comes late to a payment that had failed, although nobody told of either', async () => {
+    await using shop = await startShop(engine);
+    const payment = await createPayment(shop, 'stripe', 'USD');
+    shop.stripe.payLater(payment.reference);
+    shop.stripe.decideLater(payment.reference, 'failed');
+    await pass(shop, FIVE_MINUTES);
+    expect(await statusOf(shop, payment)).toBe('failed');
+    await pass(shop, 3 * DAY);
+    shop.stripe.decideLater(payment.reference, 'paid');
+    await pass(shop, DAY);
+    expect(await statusOf(shop, payment)).toBe('completed');
+    expect(await periodsOf(shop)).toEqual(['running']);
+  });
+
+  it('asks at once about a payment that its customer wants again, and opens another when it is over', async () => {
+    await using shop = await startShop(engine);
+    const payment = await createPayment(shop, 'yookassa', 'RUB');
+    await pass(shop, FIVE_MINUTES);
+    shop.yookassa.expire?.(payment.reference);
+    expect((await createPayment(shop, 'yookassa', 'RUB')).id).toBe(payment.id);
+    await pass(shop, 2);
+    expect(await statusOf(shop, payment)).toBe('failed');
+    const next = await createPayment(shop, 'yookassa', 'RUB');
+    expect([next.id === payment.id, next.status]).toEqual([false, 'pending']);
+  });
+
   it('waits for a provider whose variables are gone, and for no other', async () => {
     await using shop = await startShop(engine);
     const open = await createPayment(shop, 'stripe', 'USD');
@@ -239,6 +265,41 @@ describe.each(engines)('Telegram Stars on %s', (engine) => {
     expect(children).toMatchObject([{ status: 'completed', amount_minor: 250, currency: 'XTR' }]);
     expect(await periodsOf(shop)).toEqual(['running', 'running']);
     expect(await runDoctor(shop.app.store, { now: shop.clock.now() })).toEqual([]);
+  });
+
+  it('of every renewal are found month after month, although nobody tells of any', async () => {
+    await using shop = await startShop(engine);
+    const payment = await createPayment(shop, 'telegram_stars', 'XTR');
+    shop.telegram.pay(payment.reference);
+    await pass(shop, FIVE_MINUTES);
+    for (let month = 1; month <= 3; month += 1) {
+      for (let day = 0; day < 30; day += 1) await pass(shop, DAY);
+      shop.telegram.renew(payment.reference);
+    }
+    await pass(shop, DAY);
+    const children = await listChildPayments(shop.app.store, payment.id);
+    expect(children.map(({ status }) => status)).toEqual(['completed', 'completed', 'completed']);
+    expect(await periodsOf(shop)).toHaveLength(4);
+  });
+
+  it('that a bot took by an invoice of its own wait for a person, with the payment that names their charge', async () => {
+    await using shop = await startShop(engine);
+    shop.telegram.invoice('order-17', 250);
+    const [told] = shop.telegram.pay('order-17');
+    const { message } = JSON.parse(told?.raw ?? '{}');
+    const { telegram_payment_charge_id: charge } = message.successful_payment;
+    const body = { tariff_id: shop.tariffId, provider: 'telegram_stars', currency: 'XTR', user_id: shop.userId };
+    const named = { body: { ...body, provider_payment_id: charge }, token: await adminToken(shop) };
+    const made = await shop.app.rest<Payment>('POST', '/payments', named);
+    expect(made.status, made.text).toBe(200);
+    await pass(shop, FIVE_MINUTES);
+    expect(await statusOf(shop, made.body)).toBe('pending');
+    const [event] = await listEvents(shop.app.store, { outcome: 'held' });
+    expect(event).toMatchObject({ reason: 'identifiers_disagree', provider_payment_id: charge, amount_minor: 250 });
+    const attach = { body: { payment_id: made.body.id }, token: await adminToken(shop) };
+    await shop.app.rest('POST', `/payments/events/${event?.id}/attach`, attach);
+    expect(await statusOf(shop, made.body)).toBe('completed');
+    expect(await periodsOf(shop)).toEqual(['running']);
   });
 
   it('are not granted by somebody who only knows the secret', async () => {

@@ -8,7 +8,7 @@ const HOST_TIMEOUT_MS = 30_000;
 /** A full wg-easy takes a third of a second to make a client, and more on a busy machine. */
 const CHANGE_TIMEOUT_MS = 2_000;
 
-/** A host that does not answer for this long is given up; it has longer for many changes. */
-export function patience(changes = 0): AbortSignal {
-  return AbortSignal.timeout(HOST_TIMEOUT_MS + changes * CHANGE_TIMEOUT_MS);
+/** A host that does not answer for this long is given up; it has longer for changes that it makes one by one. */
+export function patience(oneByOne = 0): AbortSignal {
+  return AbortSignal.timeout(HOST_TIMEOUT_MS + oneByOne * CHANGE_TIMEOUT_MS);
 }

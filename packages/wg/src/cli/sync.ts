@@ -23,7 +23,9 @@ export async function syncPeers(driver: WgDriver, output: Output, options: SyncO
   for (const change of changes) output.write(`${describe(change)}\n`);
   for (const { kind, tag } of conflicts) output.write(`! ${tag}: ${kind.replace('_', ' ')}\n`);
   if (options.dryRun) return void output.write(`${changes.length} changes to make\n`);
-  const results = changes.length === 0 ? [] : await driver.apply(changes, patience(changes.length));
+  // A host that makes the keys makes its changes one by one, the others take them in one go.
+  const oneByOne = driver.keys === 'reported' ? changes.length : 0;
+  const results = changes.length === 0 ? [] : await driver.apply(changes, patience(oneByOne));
   const failed = results.flatMap((result, at) => (result.outcome === 'applied' ? [] : [{ result, at }]));
   for (const { result, at } of failed) output.write(`! ${nameOf(changes[at])}: ${result.message}\n`);
   if (failed.length > 0) throw new UsageError(`${failed.length} of ${results.length} changes were not made`);

@@ -1,5 +1,5 @@
 import { verify } from '@node-rs/bcrypt';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { addPeer } from '../../src/cli/add.ts';
 import { hashPassword } from '../../src/cli/hash-password.ts';
 import { listPeers } from '../../src/cli/list.ts';
@@ -179,6 +179,25 @@ test('a file that does not fit the host is refused before anything is changed', 
   );
   await expect(async () => sync(given, [good, good])).rejects.toThrow('two peers called good');
   expect([given.peers(), reported.peers()]).toEqual([[], []]);
+});
+
+test('a host that makes peers one by one is waited for as long as that takes, any other half a minute', async () => {
+  const clock = vi.spyOn(AbortSignal, 'timeout');
+  const longest = async (host: FakeHost, peer: (n: number) => object) => {
+    clock.mockClear();
+    const desired = readPeersFile(JSON.stringify({ peers: Array.from({ length: 250 }, (_, n) => peer(n)) }));
+    await syncPeers(host.driver(), paper(), { desired, dryRun: false, prune: false });
+    return Math.max(...clock.mock.calls.map(([ms]) => ms));
+  };
+  const reported = new FakeHost({ keys: 'reported', suspend: 'disable', pool: '10.8.0.0/24' });
+  // A wg-easy needs 338 ms for the last of them, and five times as long on a busy machine.
+  expect(await longest(reported, (n) => ({ name: `p${n}` }))).toBeGreaterThan(250 * 338 * 5);
+  const keyed = (n: number) => ({
+    name: `p${n}`,
+    public_key: generateKeyPair().publicKey,
+    addresses: [`10.8.${n}.2`],
+  });
+  expect(await longest(new FakeHost(), keyed)).toBeLessThanOrEqual(30_000);
 });
 
 test('a change that the host did not make is named with its reason', async () => {

@@ -1,11 +1,11 @@
 import {
   findWebhookEndpoint,
   insertWebhookEndpoint,
+  type LoggedDelivery,
   lastPosition,
   requeueWebhookDelivery,
   type Tx,
   updateWebhookEndpoint,
-  type WebhookDeliveryRow,
   type WebhookEndpointRow,
 } from '@vpn-api/db';
 import { OutboundError, OutboundGuard } from '@vpn-api/wg';
@@ -139,7 +139,7 @@ export async function rotateWebhookSecret(
 export async function redeliverWebhook(
   deps: Deps,
   { id, source, deliveryId }: ByAdmin & { readonly deliveryId: number },
-): Promise<WebhookDeliveryRow> {
+): Promise<LoggedDelivery> {
   const now = deps.clock.now();
   return deps.store.transaction(async (tx) => {
     await find(tx, id);

@@ -11,13 +11,19 @@ export type WebhookDeliveryPatch = Omit<
 
 export interface DeliveryFilter {
   readonly endpointId: number;
+  readonly id?: number | undefined;
   readonly status?: WebhookDeliveryRow['status'] | undefined;
 }
 
-/** A delivery with the event it carries. */
-export interface DueDelivery extends WebhookDeliveryRow {
+/** A delivery with the name and the type of its event. */
+export interface LoggedDelivery extends WebhookDeliveryRow {
+  /** The event's place in the public order, by which readers know it. */
   readonly position: number;
   readonly type: Selectable<OutboxEvents>['type'];
+}
+
+/** A delivery with the event it carries. */
+export interface DueDelivery extends LoggedDelivery {
   readonly payload: string;
   readonly event_created_at: string;
 }
@@ -74,33 +80,41 @@ export async function recordAttempt(
 }
 
 /** Puts a decided delivery back to be sent again; undefined when the endpoint has no such delivery. */
-export function requeueWebhookDelivery(
+export async function requeueWebhookDelivery(
   q: Queryable,
   { endpointId, deliveryId }: { readonly endpointId: number; readonly deliveryId: number },
-): Promise<WebhookDeliveryRow | undefined> {
-  return q.kysely
+): Promise<LoggedDelivery | undefined> {
+  await q.kysely
     .updateTable('webhook_deliveries')
     .set({ status: 'pending', attempts: 0, next_attempt_at: null, delivered_at: null })
     .where('id', '=', deliveryId)
     .where('endpoint_id', '=', endpointId)
-    .returningAll()
-    .executeTakeFirst();
+    .execute();
+  const [requeued] = await listWebhookDeliveries(q, { endpointId, id: deliveryId });
+  return requeued;
 }
 
-export function listWebhookDeliveries(
+export async function listWebhookDeliveries(
   q: Queryable,
   filter: DeliveryFilter,
   page: Page = {},
-): Promise<WebhookDeliveryRow[]> {
-  return onPage(matching(q, filter).selectAll(), page).execute();
+): Promise<LoggedDelivery[]> {
+  const withEvent = matching(q, filter)
+    .selectAll()
+    .select((eb) => {
+      const event = eb.selectFrom('outbox_events').whereRef('outbox_events.id', '=', 'webhook_deliveries.event_id');
+      return [event.select('position').as('position'), event.select('type').as('type')];
+    });
+  return (await onPage(withEvent, page).execute()) as LoggedDelivery[];
 }
 
 export function countWebhookDeliveries(q: Queryable, filter: DeliveryFilter): Promise<number> {
   return countOf(matching(q, filter));
 }
 
-function matching(q: Queryable, { endpointId, status }: DeliveryFilter) {
-  return q.kysely.selectFrom('webhook_deliveries').where((eb) => eb.and(given({ endpoint_id: endpointId, status })));
+function matching(q: Queryable, { endpointId, id, status }: DeliveryFilter) {
+  const same = given({ endpoint_id: endpointId, id, status });
+  return q.kysely.selectFrom('webhook_deliveries').where((eb) => eb.and(same));
 }
 
 export interface DeliveryAge {

@@ -1,4 +1,4 @@
-import type { WebhookDeliveryRow, WebhookEndpointRow } from '@vpn-api/db';
+import type { LoggedDelivery, WebhookEndpointRow } from '@vpn-api/db';
 import { z } from 'zod';
 import type { EventType } from '../../domain/events.ts';
 import { eventType } from '../event/schemas.ts';
@@ -31,7 +31,8 @@ export const webhookEndpointWithSecretSchema = z.object({ ...endpointShape, secr
 /** One event for one endpoint. `dead`: given up after a day, waits for a redelivery by hand. */
 export const deliverySchema = z.object({
   id,
-  event_id: id,
+  event_id: id.describe('as in `GET /events`, and the number in the `webhook-id`'),
+  type: eventType,
   status: z.enum(['pending', 'delivered', 'dead']),
   attempts: z.int(),
   last_status: z.int().nullable(),
@@ -47,8 +48,10 @@ export function endpointView(row: WebhookEndpointRow): z.output<typeof webhookEn
   return { id: rowId, url, description, types, failing_since, disabled_at, disabled_reason, created_at };
 }
 
-export function deliveryView(row: WebhookDeliveryRow): z.output<typeof deliverySchema> {
-  const { id: rowId, event_id, status, attempts, last_status, last_error } = row;
+export function deliveryView(row: LoggedDelivery): z.output<typeof deliverySchema> {
+  const { id: rowId, position, type, status, attempts, last_status, last_error } = row;
   const { next_attempt_at, delivered_at, created_at } = row;
-  return { id: rowId, event_id, status, attempts, last_status, last_error, next_attempt_at, delivered_at, created_at };
+  const event = { event_id: position, type: type as EventType };
+  const outcome = { status, attempts, last_status, last_error, next_attempt_at, delivered_at, created_at };
+  return { id: rowId, ...event, ...outcome };
 }

@@ -1,5 +1,5 @@
 import type { ObservedPeer, WgDriver } from '../driver.ts';
-import { type Output, patience } from './output.ts';
+import { type Output, patience, printable } from './output.ts';
 
 /** One line a peer: name, key, addresses, state, last handshake, bytes. With `json`: an array, without preshared keys. */
 export async function listPeers(driver: WgDriver, output: Output, { json }: { readonly json: boolean }): Promise<void> {
@@ -28,9 +28,4 @@ function table(peers: readonly ObservedPeer[]): string {
   const line = (row: readonly string[]) =>
     row.map((cell, column) => printable(cell).padEnd(widths[column] ?? 0)).join('  ');
   return `${[head, ...rows].map((row) => line(row).trimEnd()).join('\n')}\n`;
-}
-
-/** A name is whatever somebody typed on another program's page: no control characters reach the terminal. */
-function printable(text = ''): string {
-  return text.replaceAll(/[^\x20-\x7e]/g, '?');
 }

@@ -12,3 +12,8 @@ const CHANGE_TIMEOUT_MS = 2_000;
 export function patience(oneByOne = 0): AbortSignal {
   return AbortSignal.timeout(HOST_TIMEOUT_MS + oneByOne * CHANGE_TIMEOUT_MS);
 }
+
+/** A name is whatever somebody typed on another program's page: no control characters reach the terminal. */
+export function printable(text = ''): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?');
+}

@@ -1,7 +1,7 @@
 import { type DesiredPeer, diffPeers, type PeerDiff } from '../diff.ts';
 import type { ObservedPeer, PeerChange, WgDriver } from '../driver.ts';
 import { checkNames } from './add.ts';
-import { type Output, patience } from './output.ts';
+import { type Output, patience, printable } from './output.ts';
 import { UsageError } from './usage-error.ts';
 
 export interface SyncOptions {
@@ -67,9 +67,10 @@ function keysOf(peer: ObservedPeer | undefined) {
 }
 
 function nameOf(change: PeerChange | undefined): string {
-  return change?.tag ?? change?.publicKey ?? 'a peer';
+  return printable(change?.tag ?? change?.publicKey ?? 'a peer');
 }
 
-function describe({ type, tag, publicKey }: PeerChange): string {
-  return `${SIGNS[type]} ${type} ${tag ?? publicKey} ${tag === null ? '' : (publicKey ?? '')}`.trimEnd();
+function describe(change: PeerChange): string {
+  const { type, tag, publicKey } = change;
+  return `${SIGNS[type]} ${type} ${nameOf(change)} ${tag === null ? '' : (publicKey ?? '')}`.trimEnd();
 }

@@ -233,7 +233,7 @@ test.each([
   );
 });
 
-test('a list shows every peer, no preshared key, and no control characters of a name', async () => {
+test('what is shown holds no preshared key and no control characters of a name', async () => {
   const host = new FakeHost();
   host.put({ publicKey: generateKeyPair().publicKey, allowedIps: ['10.8.0.2/32'], tag: 'a\u001b[2Jb' });
   const [plain, json] = [paper(), paper()];
@@ -241,6 +241,9 @@ test('a list shows every peer, no preshared key, and no control characters of a 
   await listPeers(host.driver(), json, { json: true });
   expect(plain.text).toContain('a?[2Jb');
   expect(plain.text).not.toContain('\u001b');
+  const pruned = paper();
+  await syncPeers(host.driver(), pruned, { desired: [], dryRun: true, prune: true });
+  expect(pruned.text).toMatch(/^- remove a\?\[2Jb \S+\n1 changes to make\n$/);
   expect(JSON.parse(json.text)[0]).not.toHaveProperty('presharedKey');
 });
 

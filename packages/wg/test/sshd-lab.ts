@@ -61,7 +61,19 @@ export interface SshdLab extends AsyncDisposable {
   cuttable(): Promise<{ readonly port: number; readonly connections: () => number; cutAll(): void }>;
 }
 
-const TOOLS = ['sshd', 'ssh-keygen', 'sudo', 'useradd', 'userdel', 'flock', 'shellcheck'];
+const TOOLS = [
+  'sshd',
+  'ssh',
+  'ssh-keygen',
+  'ssh-keyscan',
+  'ssh-agent',
+  'unshare',
+  'sudo',
+  'useradd',
+  'userdel',
+  'flock',
+  'shellcheck',
+];
 
 /** Why the lab cannot run here, or null. */
 export function sshdLabProblem(): string | null {

@@ -28,6 +28,7 @@ describe.each(engines)('payment.create on %s', (engine) => {
       status: 'pending',
       refunded_amount: '0.00',
       review_reason: null,
+      disputed_at: null,
       provider: 'standard',
       provider_payment_id: null,
       created_at: shop.clock.now(),

@@ -35,6 +35,7 @@ const paymentShape = {
   status: paymentStatus,
   refunded_amount: z.string(),
   review_reason: z.string().nullable(),
+  disputed_at: instant.nullable().describe('While a dispute is open, what the payment bought gives no access'),
   provider: z.string(),
   provider_payment_id: z.string().nullable(),
   created_at: instant,

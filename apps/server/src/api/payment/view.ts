@@ -19,6 +19,7 @@ export function paymentView(payment: PaymentRow, providers: Providers): z.output
     status: payment.status,
     refunded_amount: money(payment.refunded_minor, payment.currency),
     review_reason: payment.review_reason,
+    disputed_at: payment.disputed_at,
     provider: payment.provider,
     provider_payment_id: payment.provider_payment_id,
     created_at: payment.created_at,

@@ -100,6 +100,12 @@ export async function adoptPeers(deps: Deps, input: AdoptPeers): Promise<readonl
   return adoptions;
 }
 
+/** The first ones are the older devices: those in use are the last that a device limit takes. */
+function byLastUse(a: ObservedPeer, b: ObservedPeer): number {
+  const [last, other] = [a.lastHandshakeAt ?? '', b.lastHandshakeAt ?? ''];
+  return last === other ? 0 : last > other ? -1 : 1;
+}
+
 function assertObserved(server: ServerRow | undefined): void {
   if (server?.mode !== 'observe')
     throw new NotObservedError('the server is driven: peers are adopted while it is observed');
@@ -122,7 +128,7 @@ interface Run extends AdoptPeers {
 
 async function lookAtHost(deps: Deps, input: AdoptPeers): Promise<Run> {
   const { server, driver, signal } = input;
-  const observed = await driver.list(signal);
+  const observed = (await driver.list(signal)).toSorted(byLastUse);
   const ours = new Set((await listHostPeers(deps.store, server.id)).map(({ public_key }) => public_key));
   const owners = input.ownersOf(observed);
   const wanted = observed.map(({ publicKey }) => publicKey).filter((key) => owners.has(key) && !ours.has(key));

@@ -105,9 +105,11 @@ describe.each(cases)('adopting a wg-easy $version, on $engine', (testCase) => {
     });
     stub.edit(stub.named('dave@example.com')[0]?.id ?? '', { enabled: false });
     await observer.customer('dave@example.com', 1);
+    stub.setTraffic(stub.named(`${ALICE} 2`)[0]?.id ?? '', { lastHandshakeAt: new Date() });
     const expected = {
-      [ALICE]: null,
-      [`${ALICE} 2`]: 'device_limit_exceeded',
+      // Of two devices with room for one the one in use stays.
+      [ALICE]: 'device_limit_exceeded',
+      [`${ALICE} 2`]: null,
       [BOB]: 'no_subscription',
       'carol@example.com': 'blocked',
       'dave@example.com': null,

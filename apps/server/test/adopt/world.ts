@@ -36,13 +36,13 @@ export interface Printed {
 /** A running server that only observes its host, and the command beside it. */
 export class Observer implements AsyncDisposable {
   readonly app: App;
-  readonly serverId: number;
+  /** The one in the settings, until a test adds another over the API. */
+  serverId = 1;
   readonly #stack: AsyncDisposableStack;
   readonly #folder: string;
 
   private constructor(app: App, { stack, folder }: { readonly stack: AsyncDisposableStack; readonly folder: string }) {
     this.app = app;
-    this.serverId = 1;
     this.#stack = stack;
     this.#folder = folder;
   }
@@ -81,7 +81,7 @@ export class Observer implements AsyncDisposable {
   async text(...args: readonly string[]): Promise<string> {
     const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
     try {
-      expect(await runAdopt(this.app.services.config, ['--server', 'default', ...args])).toBe(0);
+      expect(await runAdopt(this.app.services.config, ['--server', String(this.serverId), ...args])).toBe(0);
       return write.mock.calls.map(([text]) => String(text)).join('');
     } finally {
       write.mockRestore();

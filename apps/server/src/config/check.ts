@@ -109,9 +109,15 @@ function checkProviders(values: Partial<Values>, unreadable: ReadonlySet<Variabl
   for (const [needed, name] of missing) report(needed, `must be set together with ${name}`, variables[needed].example);
 }
 
+type ApiUrl = Extract<VariableName, `${string}_API_URL`>;
+
+function isApiUrl(name: string): name is ApiUrl {
+  return name.endsWith('_API_URL');
+}
+
 /** Keys and tokens travel with every call. A fake or a local proxy on the same machine may do without. */
 function checkProviderUrls(values: Partial<Values>, report: Report): void {
-  for (const name of ['STRIPE_API_URL', 'YOOKASSA_API_URL', 'CRYPTO_PAY_API_URL', 'TELEGRAM_API_URL'] as const) {
+  for (const name of Object.keys(variables).filter(isApiUrl)) {
     const url = values[name];
     if (url === undefined || /^https:|^http:\/\/(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?:[:/]|$)/.test(url)) continue;
     report(name, 'must be https in production', variables[name].example);

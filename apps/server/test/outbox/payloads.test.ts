@@ -1,5 +1,6 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
+import { webhooks } from '../../../../packages/sdk/src/webhooks.ts';
 import type { EventData, EventType } from '../../src/api/router.ts';
 import { eventTypes } from '../../src/domain/events.ts';
 import { engines } from '../harness.ts';
@@ -73,7 +74,7 @@ describe.each(engines)('events on %s', (engine) => {
     await using receiver = await Receiver.start();
     await using hosts = await HostWorld.start({ engine, env: LOOPBACK });
     const { app } = hosts;
-    await addEndpoint(app, { url: receiver.url });
+    const { secret } = await addEndpoint(app, { url: receiver.url });
     const customer = await app.register();
     const tariff = { name: 'Month', duration_days: 30, price: '5.00' };
     const { id: tariff_id } = await hosts.ok<{ id: number }>('POST', '/tariffs', tariff);
@@ -107,6 +108,13 @@ describe.each(engines)('events on %s', (engine) => {
       await app.settled();
     }
 
+    const read = receiver.received.map(({ headers, raw }) => {
+      const now = new Date(Number(headers['webhook-timestamp']) * 1000);
+      return webhooks.unwrap({ secret, headers, body: raw, now });
+    });
+    expect(await Promise.all(read)).toEqual(
+      receiver.received.map(({ id: name, raw }) => ({ id: name, ...JSON.parse(raw) })),
+    );
     expect([...new Set(receiver.types)].sort()).toEqual([...eventTypes].sort());
     for (const { type, data } of receiver.received) {
       const { error } = payloads[type as EventType].safeParse(data);

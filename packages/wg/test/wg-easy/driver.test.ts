@@ -586,6 +586,21 @@ describe('versions', () => {
     expect(open.stub.clients()[0]).toMatchObject({ enabled: true, expiresAt: null, name: 'phone' });
   });
 
+  test('a user of a v15 who may not see the settings learns of the host from a client', async () => {
+    await using open = await openStub({ version: 15, isPlainUser: true });
+    await expect(open.driver.describe(signal())).rejects.toMatchObject({ code: 'auth_failed' });
+    open.stub.add('by hand');
+    await expect(open.driver.describe(signal())).resolves.toEqual(open.stub.server);
+  });
+
+  test('a v15 is not asked for a second address of one family', async () => {
+    await using open = await openStub({ version: 15 });
+    const addresses = ['10.8.0.9/32', '10.8.0.10/32'];
+    const result = await applyOne(open.driver, wish('phone', { addresses }));
+    expect(result).toMatchObject({ outcome: 'failed', message: expect.stringContaining('one IPv4 and one IPv6') });
+    expect(open.stub.mutations().map(({ path }) => path)).toEqual(['/api/client']);
+  });
+
   test('a client of a v15 whose id has come to mean another is not changed', async () => {
     await using open = await openStub({ version: 15 });
     const { publicKey } = await reportOf(open.driver, wish('phone'));

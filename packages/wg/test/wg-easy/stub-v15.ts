@@ -26,6 +26,8 @@ export interface StubV15Options {
   readonly isOffline: boolean;
   /** A proxy in front eats cookies. */
   readonly ignoresCookies: boolean;
+  /** The user sees clients and not the settings. */
+  readonly isPlainUser: boolean;
 }
 
 const DONE = jsonAnswer({ success: true });
@@ -319,7 +321,9 @@ export class StubV15 implements StubApi {
     return client === undefined ? toLogin('Invalid One Time Link') : this.#configuration(client);
   }
 
-  #admin({ path, method, body }: StubRequest): StubAnswer {
+  #admin(request: StubRequest): StubAnswer {
+    const { path, method, body } = request;
+    if (this.#options.isPlainUser) throw this.#failure(request, 403, { statusMessage: 'Forbidden' });
     const { server } = this.#state;
     const times = { createdAt: '2026-11-22 21:45:15', updatedAt: '2026-11-22 21:45:16' };
     if (path === '/api/admin/general') {

@@ -247,9 +247,17 @@ export class WgEasyStub implements AsyncDisposable {
 
   #makeApi(version: 14 | 15): StubApi {
     if (version === 14) return new StubV14(this.#state, { password: this.password });
-    const { hasTotp = false, isSecure = false, isOffline = false, ignoresCookies = false } = this.#options;
     const { username, password } = this;
-    return new StubV15(this.#state, { username, password, hasTotp, isSecure, isOffline, ignoresCookies });
+    return new StubV15(this.#state, {
+      hasTotp: false,
+      isSecure: false,
+      isOffline: false,
+      ignoresCookies: false,
+      isPlainUser: false,
+      ...this.#options,
+      username,
+      password,
+    });
   }
 
   async #serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {

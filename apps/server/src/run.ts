@@ -7,6 +7,7 @@ import { ConfigError } from './config/config-error.ts';
 import { loadOrCreateDevelopmentSecrets } from './config/development-secrets.ts';
 import { readEnvironment } from './config/env.ts';
 import { WrongEncryptionKeyError } from './ops/check-encryption-key.ts';
+import { HostSettingsError } from './ops/host-files.ts';
 
 /** A stop that takes longer is cut short: whatever it was, the next start finds it in the database. */
 const STOP_SECONDS = 10;
@@ -61,6 +62,7 @@ function explain(error: unknown): string {
     PendingMigrationsError,
     WrongEncryptionKeyError,
     StoreUnavailableError,
+    HostSettingsError,
   ];
   if (plain.some((known) => error instanceof known)) return (error as Error).message;
   if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')

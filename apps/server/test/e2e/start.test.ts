@@ -77,6 +77,13 @@ describe('starting', () => {
     expect(stderr).toContain('set PORT to a free one');
   });
 
+  test('an SSH key that is not there is one sentence', async () => {
+    const ssh = { WG_HOST_SSH: 'vpn@host.example.com', WG_HOST_SSH_KEY: '/nowhere/key' };
+    const { code, stderr } = await refusedStart({ ...secrets, ...ssh });
+    expect(code).toBe(1);
+    expect(stderr).toBe('WG_HOST_SSH_KEY: the private key /nowhere/key cannot be read\n');
+  });
+
   test.each(engines)('pending migrations on %s are refused with the command when DEV_INIT_DB=0', async (engine) => {
     await using store = await openTestStore(engine, { empty: true, file: true });
     const { code, stderr } = await refusedStart({ ...secrets, DATABASE_URL: store.url, DEV_INIT_DB: '0' });

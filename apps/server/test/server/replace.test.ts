@@ -362,6 +362,30 @@ describe.each(engines)('a host that chose the addresses gives way to one that do
   });
 });
 
+describe.each(engines)('a host over SSH that is replaced by another, on %s', (engine) => {
+  test('is planned with the same keys and addresses, and nobody has to fetch a config', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const { server } = await hosts.live();
+    const { peer } = await hosts.world.create(await hosts.world.customer(), { serverId: server.id });
+    await hosts.app.settled();
+    const before = await hosts.world.row(peer.id);
+    const fresh = new FakeHost();
+    const foreign = fresh.addForeignPeer(['10.99.0.1/32']);
+    hosts.world.hosts.set(server.id, fresh);
+    const put = { address: 'vpn@new.example.com', credentials: { private_key: 'KEY' } };
+    expect(await hosts.ok('PUT', `/servers/${server.id}`, put)).toMatchObject({ mode: 'observe' });
+    await hosts.app.settled();
+    const { counts, changes } = await hosts.ok<Plan & Record<string, unknown>>('POST', `/servers/${server.id}/plan`);
+    expect(counts).toEqual({ add: 1, change: 0, suspend: 0, remove: 0 });
+    expect(changes).toMatchObject([{ public_key: before.public_key, addresses: [before.wg_ip] }]);
+    await hosts.ok('POST', `/servers/${server.id}/apply`, {});
+    expect(fresh.peers().map(({ publicKey }) => publicKey)).toEqual([foreign, before.public_key]);
+    const { config_version, public_key, wg_ip } = before;
+    expect(await hosts.world.row(peer.id)).toMatchObject({ config_version, public_key, wg_ip });
+    expect(await toldToFetch(hosts.app)).toEqual([]);
+  });
+});
+
 describe.each(engines)('the host in the settings, on %s', (engine) => {
   test('has its peers numbered when a wg-easy gives way, and is not driven without a pool for them', async () => {
     await using stub = await startWgEasyStub({ version: 14 });

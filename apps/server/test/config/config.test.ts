@@ -247,7 +247,11 @@ describe('payment providers', () => {
   });
 
   test('are called over https in production, or on the same machine', () => {
-    const production = { ...all, NODE_ENV: 'production' };
+    const telegram = { TELEGRAM_BOT_TOKEN: '1:AA', TELEGRAM_WEBHOOK_SECRET: 'canary5' };
+    const production = { ...all, ...telegram, NODE_ENV: 'production' };
+    for (const name of ['STRIPE_API_URL', 'YOOKASSA_API_URL', 'CRYPTO_PAY_API_URL', 'TELEGRAM_API_URL']) {
+      expect(refused({ ...production, [name]: 'http://pay.example.com' })).toEqual([name]);
+    }
     for (const url of ['http://stripe.example.com', 'http://127.0.0.1.example.com', 'http://10.0.0.1']) {
       expect(refused({ ...production, STRIPE_API_URL: url }), url).toEqual(['STRIPE_API_URL']);
     }

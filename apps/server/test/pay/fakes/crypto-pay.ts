@@ -1,7 +1,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import type { Remote } from '../../../src/pay/conformance.ts';
 import type { Delivery } from '../../../src/pay/provider.ts';
-import { type FakeAnswer, type FakeRequest, FakeServer, failure, underFault } from './fake-server.ts';
+import { type FakeAnswer, type FakeRequest, FakeServer, failure, type HeldAnswer, underFault } from './fake-server.ts';
 
 export type Invoice = Record<string, unknown> & { readonly invoice_id: number };
 
@@ -14,6 +14,8 @@ export interface CryptoPayFakeOptions {
 export interface CryptoPayFake extends Remote, AsyncDisposable {
   readonly url: string;
   readonly requests: readonly FakeRequest[];
+  /** Keeps back the answer to the next request of that method. */
+  hold(method: 'GET' | 'POST'): HeldAnswer;
   /** Any update, signed. */
   deliver(type: string, payload: Record<string, unknown>): Delivery;
 }
@@ -80,6 +82,7 @@ export async function startCryptoPay({ token, now }: CryptoPayFakeOptions): Prom
     url: server.url,
     requests: server.requests,
     fail: (fault, method) => server.fail(fault, method),
+    hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),
     deliver,

@@ -19,10 +19,18 @@ export interface FakeAnswer {
 /** Does what is asked, or what is left of it under the fault. */
 export type FakeHandler = (request: FakeRequest, fault: Fault | undefined) => FakeAnswer;
 
+/** A request that was done, and whose answer waits. */
+export interface HeldAnswer {
+  /** When the request has come and was done. */
+  readonly done: Promise<void>;
+  release(): void;
+}
+
 /** A provider's HTTP side, which can be told to misbehave. */
 export class FakeServer implements AsyncDisposable {
   readonly #server = createServer((request, response) => void this.#serve(request, response));
   readonly #faults = new Map<string, Fault[]>();
+  readonly #held = new Map<string, (() => Promise<void>)[]>();
   readonly #handle: FakeHandler;
   /** Every request so far that was not refused, busy or foreign. */
   readonly requests: FakeRequest[] = [];
@@ -40,6 +48,18 @@ export class FakeServer implements AsyncDisposable {
 
   fail(fault: Fault, method: 'GET' | 'POST'): void {
     this.#faults.set(method, [...(this.#faults.get(method) ?? []), fault]);
+  }
+
+  /** Keeps back the answer to the next request of that method. */
+  hold(method: 'GET' | 'POST'): HeldAnswer {
+    const done = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const wait = () => {
+      done.resolve();
+      return released.promise;
+    };
+    this.#held.set(method, [...(this.#held.get(method) ?? []), wait]);
+    return { done: done.promise, release: released.resolve };
   }
 
   async close(): Promise<void> {
@@ -60,6 +80,7 @@ export class FakeServer implements AsyncDisposable {
     if (fault === 'busy') return send(response, failure(429));
     this.requests.push(request);
     const answer = this.#handle(request, fault);
+    await this.#held.get(request.method)?.shift()?.();
     if (fault === 'hang') return;
     if (fault === 'drop') return void incoming.socket.destroy();
     if (fault === 'page') return void response.writeHead(200).end(`<html>${ANSWER_CANARY}</html>`);

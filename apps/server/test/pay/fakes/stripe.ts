@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import type { Fault, Remote } from '../../../src/pay/conformance.ts';
 import type { Delivery } from '../../../src/pay/provider.ts';
-import { type FakeAnswer, type FakeRequest, FakeServer, failure } from './fake-server.ts';
+import { type FakeAnswer, type FakeRequest, FakeServer, failure, type HeldAnswer } from './fake-server.ts';
 
 type StripeObject = Record<string, unknown> & { readonly id: string };
 
@@ -15,6 +15,8 @@ export interface StripeFakeOptions {
 export interface StripeFake extends Remote, AsyncDisposable {
   readonly url: string;
   readonly requests: readonly FakeRequest[];
+  /** Keeps back the answer to the next request of that method. */
+  hold(method: 'GET' | 'POST'): HeldAnswer;
   /** A method that takes days: the session is complete and unpaid. */
   payLater(reference: string): readonly Delivery[];
   /** What came of {@link payLater}. */
@@ -197,6 +199,7 @@ export async function startStripe(options: StripeFakeOptions): Promise<StripeFak
     url: server.url,
     requests: server.requests,
     fail: (fault, method) => server.fail(fault, method),
+    hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),
     deliver,

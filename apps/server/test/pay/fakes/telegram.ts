@@ -1,6 +1,6 @@
 import type { Remote } from '../../../src/pay/conformance.ts';
 import type { Delivery } from '../../../src/pay/provider.ts';
-import { type FakeAnswer, type FakeRequest, FakeServer, underFault } from './fake-server.ts';
+import { type FakeAnswer, type FakeRequest, FakeServer, type HeldAnswer, underFault } from './fake-server.ts';
 
 export interface TelegramFakeOptions {
   readonly botToken: string;
@@ -26,6 +26,8 @@ export interface PreCheckoutAnswer {
 export interface TelegramFake extends Omit<Required<Remote>, 'expire' | 'forgetKeys'>, AsyncDisposable {
   readonly url: string;
   readonly requests: readonly FakeRequest[];
+  /** Keeps back the answer to the next request of that method. */
+  hold(method: 'GET' | 'POST'): HeldAnswer;
   /** What the bot answered to questions, in order. */
   readonly answers: readonly PreCheckoutAnswer[];
   /** Any update, as a webhook sends it. */
@@ -146,6 +148,7 @@ export async function startTelegram({ botToken, webhookSecret, now }: TelegramFa
     requests: server.requests,
     answers,
     fail: (fault, method) => server.fail(fault, method),
+    hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),
     deliver,

@@ -1,6 +1,6 @@
 import type { Fault, Remote } from '../../../src/pay/conformance.ts';
 import type { Delivery } from '../../../src/pay/provider.ts';
-import { type FakeAnswer, type FakeRequest, FakeServer, failure, underFault } from './fake-server.ts';
+import { type FakeAnswer, type FakeRequest, FakeServer, failure, type HeldAnswer, underFault } from './fake-server.ts';
 
 type YookassaObject = Record<string, unknown> & { readonly id: string };
 
@@ -16,6 +16,8 @@ export interface YookassaFakeOptions {
 export interface YookassaFake extends Remote, AsyncDisposable {
   readonly url: string;
   readonly requests: readonly FakeRequest[];
+  /** Keeps back the answer to the next request of that method. */
+  hold(method: 'GET' | 'POST'): HeldAnswer;
   /** Changes the payment behind a reference, as nothing in the API would. */
   change(reference: string, fields: Record<string, unknown>): void;
   notify(event: string, object: Record<string, unknown>): Delivery;
@@ -130,6 +132,7 @@ export async function startYookassa(options: YookassaFakeOptions): Promise<Yooka
     url: server.url,
     requests: server.requests,
     fail: (fault, method) => server.fail(fault, method),
+    hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),
     notify,

@@ -83,6 +83,13 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(everythingOf(error)).not.toContain('CANARY');
     });
 
+    test('a 500 that is about the change is not taken for a key that is refused', async () => {
+      await using open = await openStub({ version, password: 'the-key' }, { password: undefined, apiKey: 'the-key' });
+      open.stub.failNext('work_then_500', 1, isChange);
+      await expect(applyOne(open.driver, wish('a'))).resolves.toMatchObject({ outcome: 'applied' });
+      expect(open.log).toEqual([]);
+    });
+
     test('a key serves when there is no password, and when the password is wrong', async () => {
       await using open = await openStub(
         { version, clients: 1, password: 'the-key' },
@@ -311,6 +318,14 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(open.stub.mutations().filter(({ method }) => method === 'POST')).toHaveLength(1);
     });
 
+    test('a create whose answer is lost is not repeated because the list is empty twice afterwards', async () => {
+      await using open = await openStub({ version });
+      open.stub.failNext('work_then_drop', 1, isChange);
+      open.stub.failNext('empty_list', 2, (request) => isList(request) && open.stub.mutations().length > 0);
+      await reportOf(open.driver, wish('phone'));
+      expect(creates(open.stub)).toHaveLength(1);
+    });
+
     test('of twins the oldest stays, or the one whose key is wanted; clients of other names are not touched', async () => {
       await using open = await openStub({ version, clients: ['phone2', 'Phone', 'phone '] });
       const [first, second, third] = [open.stub.add('phone'), open.stub.add('phone'), open.stub.add('phone')];
@@ -438,6 +453,22 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       },
     );
 
+    test('a client that was not disabled or deleted does not count as gone because the list is empty twice', async () => {
+      await using open = await openStub({ version, clients: 1 });
+      const peers = [await reportOf(open.driver, wish('a')), await reportOf(open.driver, wish('b'))];
+      for (const [n, type] of (['suspend', 'remove'] as const).entries()) {
+        const before = open.stub.mutations().length;
+        open.stub.failNext('silent', 1, isChange);
+        open.stub.failNext('empty_list', 2, (request) => isList(request) && open.stub.mutations().length > before);
+        const change = { type, publicKey: (peers[n] as ReportedPeer).publicKey, tag: null };
+        await expect(applyOne(open.driver, change)).resolves.toEqual({ outcome: 'applied' });
+      }
+      expect(open.stub.clients().map(({ name, enabled }) => [name, enabled])).toEqual([
+        ['by hand 0', true],
+        ['a', false],
+      ]);
+    });
+
     test('a peer that is disabled in the table and alive in WireGuard is shown as enabled, and cut off', async () => {
       await using open = await openStub({ version });
       const peers = await Promise.all(['a', 'b', 'c', 'd'].map((tag) => reportOf(open.driver, wish(tag))));
@@ -475,6 +506,15 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       for (const result of lost) expect(result).toMatchObject({ hostLost: true });
       expect(open.stub.clients()).toHaveLength(150);
       expect(new Set(open.stub.clients().map(({ name }) => name)).size).toBe(150);
+    });
+
+    test('a host that fails at every change is not asked for all of them', async () => {
+      await using open = await openStub({ version });
+      open.stub.failNext('error', 1_000, isChange);
+      const wishes = Array.from({ length: 60 }, (_, n) => wish(`p${n}`));
+      const results = await open.driver.apply(wishes, signal());
+      expect(results.filter(({ outcome }) => outcome === 'applied')).toEqual([]);
+      expect(open.stub.mutations().length).toBeLessThanOrEqual(40);
     });
 
     test('when nothing came true the error says that something may have', async () => {

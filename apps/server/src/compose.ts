@@ -31,6 +31,7 @@ import { ReconcileLoops } from './jobs/reconcile.ts';
 import { ParkedEventsLoop } from './jobs/settle-parked.ts';
 import { createLogger, type Logger } from './obs/log.ts';
 import { Metrics } from './obs/metrics.ts';
+import { RejectionLog } from './obs/rejection-log.ts';
 import { checkEncryptionKey } from './ops/check-encryption-key.ts';
 import { syncEnvServer } from './ops/env-server.ts';
 import type { ReconcileDeps } from './ops/reconcile-server.ts';
@@ -172,6 +173,7 @@ function makeCore(config: Config, { store, log, metrics, overrides }: CoreInput)
     secretBox: new SecretBox(encryptionKeys, random),
     rateLimiter: new RateLimiter(config.rateLimits),
     providers: makeProviders(config),
+    rejections: new RejectionLog({ log, clock }),
     outbox: { wake: () => {} },
     version: serverPackage.version,
   };

@@ -8,6 +8,7 @@ import type { Instant } from './domain/instant.ts';
 import type { RateLimiter } from './http/rate-limit.ts';
 import type { Logger } from './obs/log.ts';
 import type { Metrics } from './obs/metrics.ts';
+import type { RejectionLog } from './obs/rejection-log.ts';
 import type { Pass } from './ops/reconcile-server.ts';
 import type { PaymentProvider } from './pay/provider.ts';
 
@@ -64,6 +65,7 @@ export interface Services {
   readonly providers: ReadonlyMap<string, PaymentProvider>;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly rejections: RejectionLog;
   /** Parts that must be alive for `/ready`: each answers undefined, or what is wrong in a few words. */
   readonly healthChecks: ReadonlyMap<string, () => Promise<string | undefined>>;
   readonly version: string;

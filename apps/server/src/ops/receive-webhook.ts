@@ -8,7 +8,7 @@ import { receiveHint } from './receive-hint.ts';
 import { recordEvent } from './record-event.ts';
 import { settling } from './settle-payment.ts';
 
-type Deps = SettleDeps & Pick<Services, 'store' | 'providers' | 'log' | 'metrics' | 'paymentPolls'>;
+type Deps = SettleDeps & Pick<Services, 'store' | 'providers' | 'log' | 'metrics' | 'rejections' | 'paymentPolls'>;
 export type WebhookResult = PaymentEventRow['outcome'];
 
 interface ReceiveWebhook {
@@ -52,7 +52,7 @@ async function act(deps: Deps, provider: PaymentProvider, { verdict, raw }: Judg
       return 'ignored';
     case 'rejected':
       deps.metrics.countWebhook(name, 'rejected');
-      deps.log.warn({ provider: name, reason: verdict.reason }, 'webhook rejected');
+      deps.rejections.add(name, verdict.reason);
       throw new DomainError('invalid_signature', { internal: verdict.reason });
   }
 }

@@ -11,6 +11,7 @@ import { SecretBox } from '../../src/crypto/secret-box.ts';
 import { RateLimiter } from '../../src/http/rate-limit.ts';
 import { createLogger } from '../../src/obs/log.ts';
 import { Metrics } from '../../src/obs/metrics.ts';
+import { RejectionLog } from '../../src/obs/rejection-log.ts';
 import { makeProviders } from '../../src/pay/providers.ts';
 import type { Services } from '../../src/services.ts';
 import { ManualClock } from '../manual-clock.ts';
@@ -64,6 +65,7 @@ export class World implements AsyncDisposable {
   private constructor(store: Services['store'], { env }: WorldOptions) {
     const { config } = loadConfig({ ...environment, ...env });
     const { clock } = this;
+    const log = createLogger({ level: 'info', write: (line) => void this.logs.push(line) });
     this.services = {
       config,
       store,
@@ -89,8 +91,9 @@ export class World implements AsyncDisposable {
       outbox: { wake: () => {} },
       paymentPolls: { wake: () => {} },
       providers: makeProviders(config),
-      log: createLogger({ level: 'info', write: (line) => void this.logs.push(line) }),
+      log,
       metrics: new Metrics({ processMetrics: false }),
+      rejections: new RejectionLog({ log, clock: this.clock }),
       healthChecks: new Map(),
       version: '0.0.0',
       installId: 'test',

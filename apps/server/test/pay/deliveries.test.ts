@@ -70,6 +70,29 @@ describe.each(engines)('deliveries of providers on %s', (engine) => {
     expect(others).toContain(429);
   });
 
+  it('that are refused by the hundred leave a line a minute in the log, which says how many they were', async () => {
+    await using shop = await startShop(engine);
+    const forged = { raw: '{}', headers: { 'stripe-signature': 't=1,v1=0' }, remoteAddress: undefined };
+    const flood = () =>
+      deliver(
+        shop,
+        'stripe',
+        Array.from({ length: 50 }, () => forged),
+      );
+    const lines = () =>
+      shop.app.logs.filter((line) => line.includes('webhook rejected')).map((line) => JSON.parse(line));
+    expect((await flood()).every(([status]) => status === 401)).toBe(true);
+    expect(lines()).toMatchObject([{ provider: 'stripe', unsaid: 0 }]);
+    expect((await deliver(shop, 'crypto_pay', [forged]))[0]?.[0]).toBe(401);
+    shop.clock.advance(60);
+    await flood();
+    expect(lines()).toMatchObject([
+      { provider: 'stripe' },
+      { provider: 'crypto_pay' },
+      { provider: 'stripe', unsaid: 49 },
+    ]);
+  });
+
   it('of a sender known by its address are refused over tRPC, where nobody vouches for one', async () => {
     await using shop = await startShop(engine, behindProxy);
     const payment = await createPayment(shop, 'yookassa', 'RUB');

@@ -28,6 +28,7 @@ import { epochMs } from '../../src/domain/instant.ts';
 import { RateLimiter } from '../../src/http/rate-limit.ts';
 import { createLogger } from '../../src/obs/log.ts';
 import { Metrics } from '../../src/obs/metrics.ts';
+import { RejectionLog } from '../../src/obs/rejection-log.ts';
 import { settleParked } from '../../src/ops/settle-parked.ts';
 import { makeProviders } from '../../src/pay/providers.ts';
 import type { Services, Waker } from '../../src/services.ts';
@@ -85,6 +86,7 @@ export class Shop implements AsyncDisposable {
     const { config } = loadConfig({ ...environment, ...env });
     const { secretKey, encryptionKeys } = config.secrets;
     this.store = store;
+    const log = createLogger({ level: 'error', write: () => {} });
     this.services = {
       config,
       store,
@@ -100,8 +102,9 @@ export class Shop implements AsyncDisposable {
       outbox: this.#counter('outbox'),
       paymentPolls: this.#counter('paymentPolls'),
       providers: makeProviders(config),
-      log: createLogger({ level: 'error', write: () => {} }),
+      log,
       metrics: new Metrics({ processMetrics: false }),
+      rejections: new RejectionLog({ log, clock: this.clock }),
       healthChecks: new Map(),
       version: '0.0.0',
       installId: 'test',

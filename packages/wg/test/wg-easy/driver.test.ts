@@ -517,6 +517,40 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(open.stub.mutations().length).toBeLessThanOrEqual(40);
     });
 
+    test('a host that lists and then hangs at changes is left after the third', async () => {
+      await using open = await openStub({ version }, { requestMs: 150 });
+      await open.driver.list(signal());
+      open.stub.failNext('hang', 1_000, isChange);
+      const wishes = Array.from({ length: 60 }, (_, n) => wish(`p${n}`));
+      await expect(open.driver.apply(wishes, signal())).rejects.toMatchObject({ code: 'timeout' });
+      expect(open.stub.mutations()).toHaveLength(3);
+    });
+
+    test('who knows the key of a client needs no configuration of it, and who does not gets no half of a report', async () => {
+      await using open = await openStub({ version });
+      const { publicKey } = await reportOf(open.driver, wish('phone'));
+      open.stub.failNext('html', 2, ({ path }) => path.endsWith('/configuration'));
+      await expect(applyOne(open.driver, wish('phone', { publicKey }))).resolves.toEqual({ outcome: 'applied' });
+      await expect(applyOne(open.driver, wish('phone'))).resolves.toMatchObject({ outcome: 'unknown' });
+    });
+
+    test('a removal that ends in a 500 is asked for again though the list is right: WireGuard may not be', async () => {
+      await using open = await openStub({ version, clients: 1 });
+      const { publicKey } = await reportOf(open.driver, wish('phone'));
+      open.stub.failNext('work_then_500', 1, isChange);
+      await applyOne(open.driver, { type: 'remove', publicKey, tag: 'phone' });
+      expect(open.stub.mutations().filter(({ method }) => method === 'DELETE')).toHaveLength(2);
+    });
+
+    test('while a client cannot be deleted no other is made under its name', async () => {
+      await using open = await openStub({ version });
+      const { publicKey } = await reportOf(open.driver, wish('phone'));
+      open.stub.failNext('error', 1_000, ({ method }) => method === 'DELETE');
+      const results = await open.driver.apply([{ type: 'remove', publicKey, tag: 'phone' }, wish('phone')], signal());
+      expect(results.map(({ outcome }) => outcome)).toEqual(['unknown', 'failed']);
+      expect(open.stub.named('phone').map((client) => client.publicKey)).toEqual([publicKey]);
+    });
+
     test('when nothing came true the error says that something may have', async () => {
       await using open = await openStub({ version, clients: 1 });
       await open.driver.list(signal());

@@ -1,5 +1,6 @@
 import { countPeers, listPeers, lockPeer, lockUser, type PeerRow } from '@vpn-api/db';
 import { DomainError, type ErrorCode, invalidField } from '../domain/errors.ts';
+import { addSeconds, type Instant } from '../domain/instant.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { drainServer } from './drain-server.ts';
 import { getServer } from './get-server.ts';
@@ -7,8 +8,9 @@ import { type MoveDeps, type MoveTarget, relocatePeer } from './move-peer.ts';
 
 type Deps = MoveDeps;
 
-/** Each peer is a transaction of a few milliseconds: what a caller waits for stays far below a minute. */
 export const EVACUATE_MAX = 1_000;
+/** Whoever calls is answered long before he gives up waiting, however slow the database is. */
+const PATIENCE_SECONDS = 15;
 const PAGE = 100;
 
 export interface EvacuateServer {
@@ -28,8 +30,8 @@ export interface Evacuation {
 }
 
 /**
- * Moves the live peers of a server elsewhere, oldest first, and drains it. The host is not asked. Each peer is moved by
- * itself, so whatever ends this, a repeat goes on with the rest.
+ * Moves live peers of a server elsewhere, oldest first, as many as a caller waits for, and drains it. The host is not asked.
+ * Each peer is moved by itself, so whatever ends this, a repeat goes on with the rest.
  * @throws DomainError `server_not_found`, `server_retired`, `validation_failed`
  */
 export async function evacuateServer(deps: Deps, { id, source, target, limit }: EvacuateServer): Promise<Evacuation> {
@@ -54,20 +56,41 @@ async function moveAll(
   deps: Deps,
   { id, target, limit }: Pick<EvacuateServer, 'id' | 'target' | 'limit'>,
 ): Promise<Omit<Evacuation, 'remaining'>> {
+  const until = addSeconds(deps.clock.now(), PATIENCE_SECONDS);
   let moved = 0;
   let afterId = 0;
-  while (moved < limit) {
+  while (moved < limit && deps.clock.now() < until) {
     const page = { afterId, limit: Math.min(PAGE, limit - moved) };
     const peers = await listPeers(deps.store, { serverId: id }, page);
     if (peers.length === 0) return { moved, stopped: null };
+    afterId = peers.at(-1)?.id ?? afterId;
+    const { moved: more, stopped } = await movePage(deps, peers, { target, until });
+    moved += more;
+    if (stopped !== null) return { moved, stopped };
+  }
+  return { moved, stopped: null };
+}
+
+/** Hosts are woken once a page: a compare of a large one takes longer than many moves, and would be made after each. */
+async function movePage(
+  deps: Deps,
+  peers: readonly PeerRow[],
+  { target, until }: { readonly target: MoveTarget; readonly until: Instant },
+): Promise<Omit<Evacuation, 'remaining'>> {
+  const changed = new Set<number>();
+  const reconciler = { wake: (ids: Iterable<number> = []) => [...ids].forEach((id) => void changed.add(id)) };
+  let moved = 0;
+  try {
     for (const peer of peers) {
-      afterId = peer.id;
-      const outcome = await moveOne(deps, peer, target);
+      if (deps.clock.now() >= until) break;
+      const outcome = await moveOne({ ...deps, reconciler }, peer, target);
       if (outcome === 'no_capacity') return { moved, stopped: outcome };
       if (outcome === 'moved') moved += 1;
     }
+    return { moved, stopped: null };
+  } finally {
+    deps.reconciler.wake(changed);
   }
-  return { moved, stopped: null };
 }
 
 /** `gone`: its owner removed or moved it meanwhile. */

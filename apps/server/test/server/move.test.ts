@@ -1,6 +1,8 @@
 import { listHostPeers, listPeers, type PeerRow } from '@vpn-api/db';
 import { generateKeyPair } from '@vpn-api/wg';
 import { describe, expect, test } from 'vitest';
+import { addSeconds } from '../../src/domain/instant.ts';
+import { evacuateServer } from '../../src/ops/evacuate-server.ts';
 import { engines } from '../harness.ts';
 import { HostWorld, type ServerView } from './host-world.ts';
 
@@ -172,6 +174,34 @@ describe.each(engines)('a dead host on %s', (engine) => {
     expect(await hosts.get(dead.server.id)).toMatchObject({ draining: true, brake_reason: null, pending_changes: 0 });
     await hosts.ok('DELETE', path);
   }, 120_000);
+
+  test('is evacuated as far as its caller waits, in a few compares of the other host', async () => {
+    await using hosts = await HostWorld.start({ engine });
+    const { world } = hosts;
+    for (let n = 0; n < 12; n += 1) await world.device();
+    const { host } = await hosts.live();
+    const { id } = await world.server();
+    // Every look at the clock takes time.
+    let seconds = 0;
+    const now = () => {
+      seconds += 0.5;
+      return addSeconds(world.app.clock.now(), seconds);
+    };
+    const clock = { now, at: world.services.clock.at.bind(world.services.clock) };
+    const source = { actor: 'user:1', ip: '127.0.0.1', request_id: 'test' };
+    const request = { id, source, target: {}, limit: 1_000 };
+    const lists = () => host.calls.filter(({ method }) => method === 'list').length;
+    const before = lists();
+    const first = await evacuateServer({ ...world.services, clock }, request);
+    expect(first.stopped).toBeNull();
+    expect(first.moved).toBeGreaterThan(3);
+    expect(first.remaining).toBeGreaterThan(0);
+    await hosts.app.settled();
+    expect(lists() - before).toBeLessThan(first.moved);
+    expect(await evacuateServer(world.services, request)).toMatchObject({ remaining: 0 });
+    await hosts.app.settled();
+    expect(host.peers()).toHaveLength(12);
+  });
 
   test('stops when the others are full, says so, and goes on when there is room', async () => {
     await using hosts = await HostWorld.start({ engine });

@@ -40,6 +40,8 @@ export class RecordingSshd implements AsyncDisposable {
   sessions = 0;
   /** The largest number of channels that were open at once. */
   mostChannels = 0;
+  /** Asked for beyond what it allows. */
+  refusedChannels = 0;
   /** Befalls commands until it is null again. */
   fault: SshdFault | null = null;
   /** Befalls the next command that reads a long input, once. */
@@ -142,7 +144,10 @@ export class RecordingSshd implements AsyncDisposable {
       this.sessions += 1;
     });
     connection.on('session', (accept, reject) => {
-      if (this.fault === 'refuse_channels' || this.#channels >= (this.#options.maxSessions ?? 10)) return reject();
+      if (this.fault === 'refuse_channels' || this.#channels >= (this.#options.maxSessions ?? 10)) {
+        this.refusedChannels += 1;
+        return reject();
+      }
       this.#channels += 1;
       this.mostChannels = Math.max(this.mostChannels, this.#channels);
       const session = accept();

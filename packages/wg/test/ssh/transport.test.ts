@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { DriverError } from '../../src/driver.ts';
 import { OutboundGuard } from '../../src/outbound.ts';
 import { hostKeyFingerprint, knownHostFingerprints } from '../../src/shell/known-hosts.ts';
@@ -48,9 +48,12 @@ describe('the SSH transport', () => {
   test('a host that allows fewer channels gets fewer', async () => {
     await using sshd = await RecordingSshd.start({ maxSessions: 2 });
     await using transport = new SshTransport(sshd.options);
-    const results = await Promise.all(Array.from({ length: 12 }, (_, n) => transport.run('cat', `${n}`, signal())));
+    const run = (n: number) => transport.run('sleep 0.1; cat', `${n}`, signal());
+    const results = await Promise.all(Array.from({ length: 12 }, (_, n) => run(n)));
     expect(results.map(({ stdout }) => stdout)).toEqual(results.map((_, n) => `${n}`));
     expect(sshd.connections).toBe(1);
+    // It is learnt from the first answers, and not asked for again and again.
+    expect(sshd.refusedChannels).toBeLessThan(8);
   });
 
   test('a host that opens no channel at all refuses', async () => {
@@ -226,6 +229,26 @@ describe('a connection that dies', () => {
     }
     expect(sshd.connections).toBeLessThan(5);
   });
+});
+
+test('the pause after a failed attempt grows with every further one, up to ten seconds', async () => {
+  await using sshd = await RecordingSshd.start();
+  await using transport = new SshTransport({ ...sshd.options, user: 'nobody' });
+  vi.useFakeTimers({ toFake: ['performance'] });
+  try {
+    const isTriedAfter = async (ms: number) => {
+      const before = sshd.connections;
+      vi.advanceTimersByTime(ms);
+      await expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('auth_failed'));
+      return sshd.connections > before;
+    };
+    expect(await isTriedAfter(0)).toBe(true);
+    for (const pause of [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]) {
+      expect([await isTriedAfter(pause - 10), await isTriedAfter(20)], `${pause} ms`).toEqual([false, true]);
+    }
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 describe('who the host is', () => {

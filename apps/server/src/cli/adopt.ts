@@ -71,6 +71,7 @@ async function findNamed(store: Store, name: string | undefined): Promise<Server
   const byName = await findServerByName(store, name);
   const server = byName ?? (/^\d{1,9}$/.test(name) ? await findServer(store, Number(name)) : undefined);
   if (server === undefined || server.removed_at !== null) throw new Error(`There is no server ${name}.`);
+  if (server.retired_at !== null) throw new Error(`The server ${name} was given up: unretire it first.`);
   return server;
 }
 
@@ -94,7 +95,7 @@ function asRow({ peer, owner, outcome, deniedFor }: Adoption) {
 
 const outcomes: Readonly<Record<Adoption['outcome'], string>> = {
   adopted: 'adopted',
-  ours: 'ours already',
+  ours: 'ours already, or once',
   foreign: 'nobody named its owner',
   ambiguous: 'several peers have this name: name them by their keys',
   no_user: 'there is no such account; --create-users makes those with an e-mail or a Telegram id',

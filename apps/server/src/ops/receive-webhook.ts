@@ -1,9 +1,10 @@
-import type { PaymentEventRow } from '@vpn-api/db';
+import type { PaymentEventRow, Store } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
-import type { Delivery, PaymentProvider, Verdict } from '../pay/provider.ts';
+import type { Delivery, Hint, PaymentProvider, Verdict } from '../pay/provider.ts';
 import type { Services } from '../services.ts';
 import { answerQuestion } from './answer-question.ts';
 import type { SettleDeps } from './apply-settlement.ts';
+import { FewAtOnce } from './few-at-once.ts';
 import { receiveHint } from './receive-hint.ts';
 import { recordEvent } from './record-event.ts';
 import { settling } from './settle-payment.ts';
@@ -14,6 +15,19 @@ export type WebhookResult = PaymentEventRow['outcome'];
 interface ReceiveWebhook {
   readonly provider: string;
   readonly delivery: Delivery;
+}
+
+/**
+ * All deliveries about one payment need one lock. Those that wait for it in the database keep a connection each, so of a
+ * storm of them most wait here: two at a time are no slower, and leave connections to everybody else.
+ */
+const AT_ONCE = 2;
+const lines = new WeakMap<Store, FewAtOnce>();
+
+function lineOf(store: Store): FewAtOnce {
+  const line = lines.get(store) ?? new FewAtOnce(AT_ONCE);
+  lines.set(store, line);
+  return line;
 }
 
 /**
@@ -43,9 +57,11 @@ async function act(deps: Deps, provider: PaymentProvider, { verdict, raw }: Judg
   const { name } = provider;
   switch (verdict.kind) {
     case 'event':
-      return (await settling(deps.store, (tx) => recordEvent(deps, tx, { name, verified: verdict, raw }))).outcome;
+      return inLine(deps, verdict.event ?? {}, async () => {
+        return (await settling(deps.store, (tx) => recordEvent(deps, tx, { name, verified: verdict, raw }))).outcome;
+      });
     case 'hint':
-      return receiveHint(deps, { name, hint: verdict, raw });
+      return inLine(deps, verdict, () => receiveHint(deps, { name, hint: verdict, raw }));
     case 'question':
       return answerQuestion(deps, provider, verdict);
     case 'unrelated':
@@ -55,4 +71,12 @@ async function act(deps: Deps, provider: PaymentProvider, { verdict, raw }: Judg
       deps.rejections.add(name, verdict.reason);
       throw new DomainError('invalid_signature', { internal: verdict.reason });
   }
+}
+
+type Named = Pick<Hint, 'reference' | 'chargeId'>;
+
+/** What names no payment needs no lock of one. */
+function inLine<T>({ store }: Deps, { reference, chargeId }: Named, work: () => Promise<T>): Promise<T> {
+  const key = reference ?? chargeId;
+  return key === undefined ? work() : lineOf(store).run(key, work);
 }

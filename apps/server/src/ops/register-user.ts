@@ -2,7 +2,7 @@ import { findUserByEmail, insertUserOnce, type Store, type UserRow } from '@vpn-
 import { assertAcceptablePassword } from '../crypto/passwords.ts';
 import { DomainError } from '../domain/errors.ts';
 import type { Services } from '../services.ts';
-import { OneByOne } from './one-by-one.ts';
+import { FewAtOnce } from './few-at-once.ts';
 import { tellUser } from './tell-user.ts';
 
 type Deps = Pick<Services, 'store' | 'clock' | 'passwords' | 'outbox'>;
@@ -17,7 +17,7 @@ interface Registration {
  * Registrations of one address wait for each other, per server. The unique column decides without it too; but each would
  * hash first, and fifty impatient clicks would fill the queue of hashes for everybody.
  */
-const lines = new WeakMap<Store, OneByOne>();
+const lines = new WeakMap<Store, FewAtOnce>();
 
 /**
  * Makes an account with a password. An address that has one already, whoever made it, gives nothing but the refusal.
@@ -41,8 +41,8 @@ async function insertAccount(deps: Deps, { email, password }: Registration): Pro
   });
 }
 
-function lineOf(store: Store): OneByOne {
-  const line = lines.get(store) ?? new OneByOne();
+function lineOf(store: Store): FewAtOnce {
+  const line = lines.get(store) ?? new FewAtOnce(1);
   lines.set(store, line);
   return line;
 }

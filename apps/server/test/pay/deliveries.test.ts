@@ -1,4 +1,4 @@
-import { listEvents, listPayments } from '@vpn-api/db';
+import { listEvents, listPayments, lockUser } from '@vpn-api/db';
 import { describe, expect, it } from 'vitest';
 import type { Delivery } from '../../src/pay/provider.ts';
 import { engines } from '../harness.ts';
@@ -115,5 +115,31 @@ describe.each(engines)('deliveries of providers on %s', (engine) => {
     expect((await deliver(shop, 'stripe', [sized(65_537)]))[0]?.[0]).toBe(413);
     expect(await listEvents(shop.app.store)).toEqual([]);
     expect(await deliver(shop, 'stripe', [sized(65_536)])).toEqual([[200, 'settled']]);
+  });
+});
+
+/** SQLite has one connection, which is never waited for with a lock in hand. */
+describe('deliveries of providers on a pool of connections', () => {
+  it('by the hundred about one payment leave connections to everybody else', async () => {
+    await using shop = await startShop('postgres', { DATABASE_POOL_SIZE: '5' });
+    const { app, userId } = shop;
+    const payment = await createPayment(shop, 'stripe', 'USD');
+    const [paid] = shop.stripe.pay(payment.reference);
+    const locked = Promise.withResolvers<void>();
+    const done = Promise.withResolvers<void>();
+    const holding = app.store.transaction(async (tx) => {
+      await lockUser(tx, userId);
+      locked.resolve();
+      await done.promise;
+    });
+    await locked.promise;
+    const storm = Array.from({ length: 100 }, () => deliver(shop, 'stripe', paid ? [paid] : []));
+    const others = [];
+    for (let n = 0; n < 3; n += 1) others.push((await app.rest('GET', '/tariffs')).status);
+    done.resolve();
+    await holding;
+    expect(others).toEqual([200, 200, 200]);
+    const results = (await Promise.all(storm)).flat().map(([, result]) => result);
+    expect(results.toSorted()).toEqual([...Array.from({ length: 99 }, () => 'duplicate'), 'settled']);
   });
 });

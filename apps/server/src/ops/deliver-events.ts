@@ -40,6 +40,8 @@ export async function deliverToEndpoint(
   signal: AbortSignal,
 ): Promise<Instant | undefined> {
   const { store, clock, instanceId } = deps;
+  const idle = await whenIdle(store, endpointId, clock.now());
+  if (idle !== undefined) return idle.until;
   try {
     while (!signal.aborted) {
       const now = clock.now();
@@ -58,6 +60,22 @@ export async function deliverToEndpoint(
   } finally {
     await releaseWebhookEndpoint(store, endpointId, instanceId);
   }
+}
+
+/** Every few seconds somebody looks; while there is nothing to do that must not cost a write. */
+async function whenIdle(
+  store: Store,
+  endpointId: number,
+  now: Instant,
+): Promise<{ readonly until: Instant | undefined } | undefined> {
+  const endpoint = await findWebhookEndpoint(store, endpointId);
+  if (endpoint === undefined) return { until: undefined };
+  const [news] = await listPublishedEvents(store, {}, { after: endpoint.position, limit: 1 });
+  if (news !== undefined) return undefined;
+  const head = await findHeadDelivery(store, endpointId);
+  if (head === undefined) return { until: undefined };
+  const dueAt = head.next_attempt_at as Instant | null;
+  return dueAt !== null && dueAt > now ? { until: dueAt } : undefined;
 }
 
 /** Makes deliveries of events that the endpoint's cursor has not passed yet; true when there may be more of them. */

@@ -1,4 +1,5 @@
 import { insertOutboxEvent } from '@vpn-api/db';
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { type App, engines, START } from '../harness.ts';
 import { accept, answer, isSignedBy, Receiver, vanish } from './receiver.ts';
@@ -269,6 +270,26 @@ async function passHour(app: App): Promise<void> {
   app.clock.advance(3_600);
   await app.settled();
 }
+
+test('endpoints with nothing to deliver cost no write', async () => {
+  await using receiver = await Receiver.start();
+  await using app = await startOutboxApp({ engine: 'sqlite' });
+  await addEndpoint(app, { url: receiver.url });
+  await makeNews(app);
+  await app.settled();
+  receiver.behaviour = answer(503, { 'retry-after': '600' });
+  await makeNews(app);
+  await app.settled();
+  const writes = async () =>
+    (await sql<{ rows: number }>`select total_changes() as rows`.execute(app.store.kysely)).rows[0]?.rows;
+  const before = await writes();
+  for (let look = 0; look < 6; look += 1) {
+    app.clock.advance(5);
+    await app.settled();
+  }
+  expect(await writes()).toBe(before);
+  expect(receiver.received).toHaveLength(2);
+});
 
 function numbers(ids: readonly string[]): number[] {
   return ids.map((id) => Number(id.replace('evt_', '')));

@@ -46,3 +46,13 @@ export const UNSEEN = {
   driver_version: null,
   brake_reason: null,
 } as const;
+
+/** Columns that stand in the configs of clients. Their routes do not: each peer has its own. */
+const CLIENT_COLUMNS = ['endpoint', 'public_key', 'dns', 'mtu', 'keepalive', 'protocol', 'protocol_params'] as const;
+
+export type ClientFacts = { readonly [Column in (typeof CLIENT_COLUMNS)[number]]?: unknown };
+
+/** Whether clients have to fetch their configs again after a change of a server's columns. */
+export function changesClients(known: ClientFacts, patch: ClientFacts): boolean {
+  return CLIENT_COLUMNS.some((column) => patch[column] !== undefined && patch[column] !== known[column]);
+}

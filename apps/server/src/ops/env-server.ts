@@ -19,7 +19,7 @@ import {
 } from '@vpn-api/wg';
 import type { Config } from '../config/config.ts';
 import { DomainError } from '../domain/errors.ts';
-import { isAnotherHost, UNSEEN } from '../domain/server.ts';
+import { changesClients, isAnotherHost, UNSEEN } from '../domain/server.ts';
 import { parseSshAddress } from '../domain/ssh-address.ts';
 import type { Services } from '../services.ts';
 import { type HostCredentials, openCredentials, sealCredentials } from './host-credentials.ts';
@@ -48,6 +48,7 @@ export async function syncEnvServer(deps: Deps): Promise<ServerRow> {
     const described = { ...describedColumns(config), ...hostColumns(config, known) };
     const isTakeover = known !== undefined && takesOverAddresses(known, described);
     if (isTakeover) await lockOwners(tx, known.id);
+    if (known !== undefined && changesClients(known, described)) await raiseConfigVersions(tx, known.id);
     const server = await upsertEnvServer(tx, {
       name: ENV_SERVER_NAME,
       created_at: clock.now(),

@@ -9,7 +9,7 @@ import {
 } from '@vpn-api/db';
 import { parsePool } from '@vpn-api/wg';
 import { DomainError, invalidField } from '../domain/errors.ts';
-import { isAnotherHost, UNSEEN } from '../domain/server.ts';
+import { changesClients, isAnotherHost, UNSEEN } from '../domain/server.ts';
 import type { Services } from '../services.ts';
 import { type AuditSource, audit } from './audit.ts';
 import { claimHost } from './claim-host.ts';
@@ -121,13 +121,6 @@ function onlyGiven<T extends object>(change: T): { [Key in keyof T]: Exclude<T[K
 function assertCredentialsMayFollow(known: ServerRow, { driver, address }: ServerSettings): void {
   if (known.credentials_sealed === null || (known.driver === driver && known.address === address)) return;
   throw invalidField('credentials', 'must be sent again with another address');
-}
-
-/** Columns that stand in the configs of clients. Their routes do not: each peer has its own. */
-const CLIENT_COLUMNS = ['endpoint', 'public_key', 'dns', 'mtu', 'keepalive', 'protocol', 'protocol_params'] as const;
-
-function changesClients(known: ServerRow, patch: ServerPatch): boolean {
-  return CLIENT_COLUMNS.some((column) => patch[column] !== undefined && patch[column] !== known[column]);
 }
 
 async function assertSuitsPeers(tx: Tx, known: ServerRow, patch: ServerPatch): Promise<void> {

@@ -2,14 +2,37 @@ import { listServers } from '@vpn-api/db';
 import { FakeHost } from '@vpn-api/wg';
 import { startWgEasyStub } from '@vpn-api/wg/testing';
 import { describe, expect, test } from 'vitest';
+import type { Config } from '../../src/config/config.ts';
+import { syncEnvServer } from '../../src/ops/env-server.ts';
 import { openCredentials } from '../../src/ops/host-credentials.ts';
-import { type App, startApp } from '../harness.ts';
+import { type App, engines, startApp } from '../harness.ts';
+import { World } from '../reconcile/world.ts';
 
 async function defaultServer({ store }: App) {
   const [server] = await listServers(store);
   if (server === undefined) throw new Error('no server');
   return server;
 }
+
+describe.each(engines)('settings that change at a start, on %s', (engine) => {
+  test('ask clients to fetch their configs again when something else stands in them, and only then', async () => {
+    await using world = await World.start({ engine });
+    const { peer } = await world.device();
+    const { config } = world.services;
+    const startWith = async (wireguard: Partial<Config['wireguard']>) => {
+      await syncEnvServer({
+        ...world.services,
+        config: { ...config, wireguard: { ...config.wireguard, ...wireguard } },
+      });
+      return (await world.row(peer.id)).config_version;
+    };
+    expect(await startWith({})).toBe(1);
+    expect(await startWith({ clientAllowedIps: ['10.0.0.0/8'] })).toBe(1);
+    expect(await startWith({ dns: ['9.9.9.9'] })).toBe(2);
+    expect(await startWith({ dns: ['9.9.9.9'] })).toBe(2);
+    expect(await startWith({ dns: ['9.9.9.9'], endpoint: 'other.example.com:51820' })).toBe(3);
+  });
+});
 
 describe('the settings of the default server', () => {
   test.each([

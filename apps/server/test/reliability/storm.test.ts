@@ -32,27 +32,13 @@ async function storm(app: App, source: Source, isSameEvent: boolean): Promise<st
   const sale = await source.sell(app);
   const what = isSameEvent ? 'the same event' : 'the same payment under new event ids';
   const violations: string[] = [];
-  const statuses = await atOnce(scale.identicalDeliveries, (n) => sale.deliver(isSameEvent ? 0 : n));
+  const statuses = await Promise.all(
+    Array.from({ length: scale.identicalDeliveries }, (_, n) => sale.deliver(isSameEvent ? 0 : n)),
+  );
   const refused = statuses.filter((status) => status < 200 || status > 299);
   if (refused.length > 0) violations.push(`${what}: ${refused.length} not answered with 2xx, but ${refused[0]}`);
   await app.settled();
   const periods = await listPeriodsForUser(app.store, sale.userId);
   if (periods.length !== 1) violations.push(`${what}: ${periods.length} periods`);
   return violations;
-}
-
-const SOCKETS = 200;
-
-async function atOnce(count: number, deliver: (n: number) => Promise<number>): Promise<number[]> {
-  const statuses: number[] = [];
-  let next = 0;
-  const work = async () => {
-    while (next < count) {
-      const n = next;
-      next += 1;
-      statuses.push(await deliver(n));
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(SOCKETS, count) }, work));
-  return statuses;
 }

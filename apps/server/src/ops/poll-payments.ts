@@ -81,9 +81,10 @@ interface Fetched {
 async function settleFetched(deps: PollDeps, { payment, hints, fetched }: Fetched): Promise<boolean> {
   const results: Result[] = [];
   for (const event of fetched.events) results.push({ event, ...(await settleRead(deps, payment, event)) });
-  const hasGivenUp = fetched.isFinal || payment.poll_attempts + 1 >= HINT_ATTEMPTS;
+  const isTired = payment.poll_attempts + 1 >= HINT_ATTEMPTS;
   let open = 0;
   for (const hint of hints) {
+    const hasGivenUp = isTired || (fetched.isFinal && !namesItsObject(hint));
     const outcome = outcomeOfHint(hint, results) ?? (hasGivenUp ? NOT_CONFIRMED : undefined);
     if (outcome === undefined) open += 1;
     else await closeHint(deps, { hint, payment, outcome });
@@ -115,6 +116,11 @@ function outcomeOfHint(hint: PaymentEventRow, results: readonly Result[]): HintO
 function isAnnouncedBy(hint: PaymentEventRow, { event }: FetchedEvent): boolean {
   if (hint.provider_refund_id !== null) return event?.refundId === hint.provider_refund_id;
   return hint.provider_payment_id !== null && event?.chargeId === hint.provider_payment_id;
+}
+
+/** What is named and not there yet may show a little later: a provider may tell before its own lists know. */
+function namesItsObject(hint: PaymentEventRow): boolean {
+  return hint.provider_refund_id !== null || hint.provider_payment_id !== null;
 }
 
 function isNews({ outcome }: Result): boolean {

@@ -120,6 +120,19 @@ describe.each(engines)('asking providers on %s', (engine) => {
     expect(await statusOf(shop, payment)).toBe('completed');
   });
 
+  it('asks again about a refund that was told of before the provider lists it', async () => {
+    await using shop = await startShop(engine, behindProxy);
+    const payment = await createPayment(shop, 'yookassa', 'RUB');
+    await deliver(shop, 'yookassa', shop.yookassa.pay(payment.reference));
+    await shop.app.settled();
+    const refund = { id: 'not-listed-yet', payment_id: payment.provider_payment_id, status: 'succeeded' };
+    expect(await deliver(shop, 'yookassa', [shop.yookassa.notify('refund.succeeded', refund)])).toEqual(['parked']);
+    await shop.app.settled();
+    shop.yookassa.refund?.(payment.reference, 10_000);
+    await pass(shop, 10);
+    expect(await paymentRow(shop, payment)).toMatchObject({ status: 'partially_refunded', refunded_minor: 10_000 });
+  });
+
   it('does not grant what was paid with another amount', async () => {
     await using shop = await startShop(engine, behindProxy);
     const payment = await createPayment(shop, 'yookassa', 'RUB');

@@ -6,6 +6,7 @@ import type { Services } from '../services.ts';
 import { applyPlan, type ChangeResults } from './apply-plan.ts';
 import { countDrift } from './count-drift.ts';
 import { learnFromHost } from './env-server.ts';
+import { followHostKey } from './follow-host-key.ts';
 import { isAgreed, planServer, type ServerPlan, wishesForServer } from './plan-server.ts';
 import { readdressPeer } from './readdress-peer.ts';
 import { random01, recordPass } from './record-pass.ts';
@@ -132,6 +133,8 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...cons
   // As long as the host gets on with it, what did not fit into the time of one pass only waits for the next.
   const goesOn = applySignal.aborted && madeOf(results).length > 0;
   if (server.attempts > 0) deps.log.info({ server: server.name, failures: server.attempts }, 'the host is back');
+  // Before anybody is told to fetch his config: it must not have the old key.
+  await followHostKey(deps, known, results);
   const retryAt = await recordPass(deps, lease, { plan, results, held, isCut: goesOn });
   // Some hosts tell about themselves only once they have a peer.
   if (results.size > 0) await learn(known);

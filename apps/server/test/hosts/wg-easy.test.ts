@@ -204,6 +204,28 @@ describe.each(cases)('a wg-easy $version as the default server, on $engine', (te
     expect(await findPeer(world.app.store, peer.id)).toMatchObject({ config_version: 2 });
   });
 
+  test('that was set up anew without its data has its new key in all configs, and the owners are told', async () => {
+    await using world = await openWorld(testCase);
+    const { body: peer } = await createPeer(world);
+    const { url, password } = world.stub;
+    await world.stub.goDown();
+    const { version } = testCase;
+    await using fresh = await startWgEasyStub({ version, port: Number(new URL(url).port), password });
+    await pass(world, 60);
+    const [client, ...others] = fresh.clients();
+    expect(others).toEqual([]);
+    expect(fresh.server.publicKey).not.toBe(world.stub.server.publicKey);
+    expect(await configOf(world, peer)).toMatchObject({
+      privateKey: client?.privateKey,
+      publicKey: fresh.server.publicKey,
+    });
+    expect(await events(world, 'peer.config_changed')).toMatchObject([{ peer_id: peer.id }]);
+    const { config_version } = (await findPeer(world.app.store, peer.id)) ?? {};
+    expect(config_version).toBeGreaterThan(peer.config_version);
+    await pass(world, 60);
+    expect(await findPeer(world.app.store, peer.id)).toMatchObject({ config_version });
+  });
+
   test('gets new keys for a device, and the old client goes', async () => {
     await using world = await openWorld(testCase);
     const { body: peer } = await createPeer(world);

@@ -6,13 +6,20 @@ import { hostKeyFingerprint } from '../src/shell/known-hosts.ts';
 import type { CommandResult } from '../src/shell/transport.ts';
 
 /**
+ * - `cut_before_channel`: the connection dies when a channel is asked for
  * - `cut_before_command`: the connection dies when the command arrives, nothing is run
  * - `cut_in_stdin`: half of the input arrives, then the connection dies; the command runs on what it got
  * - `cut_after_command`: the command is run to its end, then the connection dies without an answer
  * - `refuse_channels`: no channel is opened
  * - `hang`: the command is never run and never answered
  */
-export type SshdFault = 'cut_before_command' | 'cut_in_stdin' | 'cut_after_command' | 'refuse_channels' | 'hang';
+export type SshdFault =
+  | 'cut_before_channel'
+  | 'cut_before_command'
+  | 'cut_in_stdin'
+  | 'cut_after_command'
+  | 'refuse_channels'
+  | 'hang';
 
 export interface RecordedRun {
   /** The exact string of the exec request. */
@@ -144,6 +151,7 @@ export class RecordingSshd implements AsyncDisposable {
       this.sessions += 1;
     });
     connection.on('session', (accept, reject) => {
+      if (this.fault === 'cut_before_channel') return cut(connection);
       if (this.fault === 'refuse_channels' || this.#channels >= (this.#options.maxSessions ?? 10)) {
         this.refusedChannels += 1;
         return reject();

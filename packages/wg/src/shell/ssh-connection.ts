@@ -1,5 +1,7 @@
+import type { Socket } from 'node:net';
 import type { ClientChannel, Client as SshClient } from 'ssh2';
 import { DriverError } from '../driver.ts';
+import type { SshSession } from './ssh-handshake.ts';
 import { type CommandResult, STDERR_MAX_BYTES } from './transport.ts';
 
 /** `not_started`: the connection was dead already. `no_channel`: the host lets no more commands in at a time. */
@@ -11,12 +13,14 @@ const CLOSE_GRACE_MS = 3_000;
 /** One SSH connection that is ready, and the commands that run on it. */
 export class SshConnection {
   readonly #client: SshClient;
+  readonly #socket: Socket;
   readonly #closed: Promise<void>;
   #isAlive = true;
 
-  /** Owns `client`, which must have an `error` listener. */
-  constructor(client: SshClient) {
+  /** Owns the session, whose client must have an `error` listener. */
+  constructor({ client, socket }: SshSession) {
     this.#client = client;
+    this.#socket = socket;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#closed = promise;
     const onEnd = () => {
@@ -61,7 +65,7 @@ export class SshConnection {
 
   destroy(): void {
     this.#isAlive = false;
-    this.#client.destroy();
+    this.#socket.destroy();
   }
 }
 

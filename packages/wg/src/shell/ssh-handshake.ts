@@ -1,3 +1,4 @@
+import { connect, type Socket } from 'node:net';
 import ssh2, { type Algorithms, type ConnectConfig, type Client as SshClient } from 'ssh2';
 import { DriverError } from '../driver.ts';
 import { hostKeyFingerprint } from './known-hosts.ts';
@@ -16,6 +17,12 @@ export interface HandshakeInput {
   readonly keepaliveMs: number;
   /** Gives up. */
   readonly signal: AbortSignal;
+}
+
+/** A client that is let in, and the socket below it: ssh2 does not let go of one that it has said goodbye on. */
+export interface SshSession {
+  readonly client: SshClient;
+  readonly socket: Socket;
 }
 
 /** The server closed the door before it said anything: it has too many connections in the making. Worth another try. */
@@ -45,12 +52,12 @@ const KEEPALIVES_LOST = 3;
  * The client that is returned has an `error` listener: without one, a dying connection would end the process.
  * @throws DriverError `unreachable` or `auth_failed`
  */
-export async function shakeHands(input: HandshakeInput): Promise<SshClient> {
+export async function shakeHands(input: HandshakeInput): Promise<SshSession> {
   const refused: string[] = [];
   const types = new Set(Object.keys(HOST_KEY_ALGORITHMS) as HostKeyType[]);
   while (types.size > 0) {
     const attempt = await connectOnce(input, [...types]);
-    if (attempt instanceof ssh2.Client) return attempt;
+    if ('client' in attempt) return attempt;
     // Nothing in common any more: the host has shown all its keys.
     if (attempt.presented === null) {
       if (refused.length === 0) throw attempt.error;
@@ -69,9 +76,11 @@ interface FailedAttempt {
   readonly error: DriverError;
 }
 
-function connectOnce(input: HandshakeInput, types: readonly HostKeyType[]): Promise<SshClient | FailedAttempt> {
-  const { promise, resolve, reject } = Promise.withResolvers<SshClient | FailedAttempt>();
+function connectOnce(input: HandshakeInput, types: readonly HostKeyType[]): Promise<SshSession | FailedAttempt> {
+  const { promise, resolve, reject } = Promise.withResolvers<SshSession | FailedAttempt>();
   const client = new ssh2.Client();
+  // SSH answers small packets with small packets: waiting to fill them costs 40 ms each time.
+  const socket = connect({ host: input.address, port: input.port, noDelay: true });
   let presented: FailedAttempt['presented'] = null;
   const verify = (key: Buffer) => {
     const fingerprint = hostKeyFingerprint(key);
@@ -79,10 +88,10 @@ function connectOnce(input: HandshakeInput, types: readonly HostKeyType[]): Prom
     presented = { type: keyType(key), fingerprint };
     return false;
   };
-  const giveUp = () => client.destroy();
+  const giveUp = () => socket.destroy();
   const fail = (error: DriverError) => {
     input.signal.removeEventListener('abort', giveUp);
-    client.destroy();
+    socket.destroy();
     if (presented !== null || isNothingInCommon(error.cause)) resolve({ presented, error });
     else reject(error);
   };
@@ -90,18 +99,17 @@ function connectOnce(input: HandshakeInput, types: readonly HostKeyType[]): Prom
     // An agent that fails is not the end: another way to prove who we are may be left.
     if (error.level !== 'agent') fail(connectError(error));
   });
-  // SSH answers small packets with small packets: waiting to fill them costs 40 ms each time.
-  client.once('connect', () => client.setNoDelay(true));
   client.once('close', () => fail(new DriverError('unreachable', 'the connection was closed during the handshake')));
   client.once('ready', () => {
     input.signal.removeEventListener('abort', giveUp);
-    resolve(client);
+    resolve({ client, socket });
   });
   input.signal.addEventListener('abort', giveUp, { once: true });
   try {
-    client.connect(connectConfig(input, types, verify));
+    client.connect({ ...connectConfig(input, types, verify), sock: socket });
   } catch {
     input.signal.removeEventListener('abort', giveUp);
+    socket.on('error', () => {}).destroy();
     // What ssh2 throws here is about the key, the passphrase or the agent, and may quote them.
     reject(new DriverError('auth_failed', 'the private key, its passphrase or the agent cannot be used'));
   }
@@ -114,8 +122,6 @@ function connectConfig(
   hostVerifier: (key: Buffer) => boolean,
 ): ConnectConfig {
   return {
-    host: input.address,
-    port: input.port,
     username: input.user,
     ...(input.privateKey !== undefined && { privateKey: input.privateKey }),
     ...(input.passphrase !== undefined && { passphrase: input.passphrase }),

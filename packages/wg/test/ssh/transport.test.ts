@@ -89,6 +89,20 @@ describe('the SSH transport', () => {
     expect(sshd.connections).toBe(1);
   });
 
+  test('a command that is aborted before its channel is there gets no input', async () => {
+    await using sshd = await RecordingSshd.start();
+    await using transport = new SshTransport(sshd.options);
+    await transport.run('true', '', signal());
+    const controller = new AbortController();
+    const running = transport.run('cat', 'what must not be done any more', controller.signal);
+    // The request is on its way, its answer is not here.
+    await Promise.resolve();
+    controller.abort();
+    await expect(running).rejects.toSatisfy(coded('timeout'));
+    expect((await transport.run('true', '', signal())).code).toBe(0);
+    expect(sshd.runs.map(({ stdin }) => stdin).join('')).toBe('');
+  });
+
   test('waiting for a channel ends with the signal, and takes no place', async () => {
     await using sshd = await RecordingSshd.start();
     await using transport = new SshTransport({ ...sshd.options, maxChannels: 1 });
@@ -165,6 +179,44 @@ describe('a connection that dies', () => {
     expect((await Promise.all(hanging)).map(({ code }) => code)).toEqual([null, null, null, null, null]);
   });
 
+  test('one that dies before the channel is there leaves the outcome unknown, too', async () => {
+    await using sshd = await RecordingSshd.start();
+    await using transport = new SshTransport(sshd.options);
+    await transport.run('true', '', signal());
+    sshd.fault = 'cut_before_channel';
+    expect(await transport.run('cat', 'some input', signal())).toMatchObject({ code: null });
+    sshd.fault = null;
+    expect((await transport.run('true', '', signal())).code).toBe(0);
+  });
+
+  test('one that does not even confirm the end of an aborted command is given up', async () => {
+    await using sshd = await RecordingSshd.start();
+    await using cable = await layCable(sshd.port);
+    await using transport = new SshTransport({ ...sshd.options, port: cable.port });
+    await transport.run('true', '', signal());
+    sshd.fault = 'hang';
+    const controller = new AbortController();
+    const aborted = transport.run('sleep 600', '', controller.signal);
+    await expect.poll(() => sshd.runs.length).toBe(2);
+    cable.silence();
+    sshd.fault = null;
+    controller.abort();
+    await expect(aborted).rejects.toSatisfy(coded('timeout'));
+    expect(await transport.run('true', '', signal())).toMatchObject({ code: null });
+    expect((await transport.run('true', '', signal())).code).toBe(0);
+  });
+
+  test('one that falls silent keeps nobody from disposing', async () => {
+    await using sshd = await RecordingSshd.start();
+    await using cable = await layCable(sshd.port);
+    const transport = new SshTransport({ ...sshd.options, port: cable.port });
+    await transport.run('true', '', signal());
+    cable.silence();
+    const start = performance.now();
+    await transport[Symbol.asyncDispose]();
+    expect(performance.now() - start).toBeLessThan(15_000);
+  });
+
   test('one that falls silent is given up by its unanswered signs of life, and the next command gets another', async () => {
     await using sshd = await RecordingSshd.start();
     await using cable = await layCable(sshd.port);
@@ -228,6 +280,26 @@ describe('a connection that dies', () => {
       await expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('auth_failed'));
     }
     expect(sshd.connections).toBeLessThan(5);
+  });
+});
+
+describe('a host that takes connections and says nothing', () => {
+  test('is unreachable as soon as the options say', async () => {
+    await using deaf = await listenDeaf();
+    await using transport = new SshTransport({ ...deaf.options, readyTimeoutMs: 50 });
+    const start = performance.now();
+    await expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('unreachable'));
+    expect(performance.now() - start).toBeLessThan(5_000);
+  });
+
+  test('keeps nobody from disposing', async () => {
+    await using deaf = await listenDeaf();
+    const transport = new SshTransport({ ...deaf.options, readyTimeoutMs: 60_000 });
+    const rejected = expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('timeout'));
+    await expect.poll(() => deaf.connections()).toBe(1);
+    await transport[Symbol.asyncDispose]();
+    await rejected;
+    await expect.poll(() => deaf.open()).toBe(0);
   });
 });
 
@@ -342,9 +414,11 @@ describe('who we are', () => {
     await expect(transport.run('true', '', signal())).rejects.toSatisfy(coded('auth_failed'));
   });
 
-  test('neither key nor agent is a mistake at once', async () => {
+  test('neither key nor agent, no host or no user is a mistake at once', async () => {
     await using sshd = await RecordingSshd.start();
-    expect(() => new SshTransport({ ...sshd.options, privateKey: undefined })).toThrow(TypeError);
+    for (const missing of [{ privateKey: undefined }, { host: '' }, { user: '' }]) {
+      expect(() => new SshTransport({ ...sshd.options, ...missing })).toThrow(TypeError);
+    }
   });
 });
 
@@ -412,6 +486,32 @@ async function layCable(target: number) {
     silence() {
       for (const socket of sockets) socket.unpipe().pause();
     },
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+/** Takes every connection and never says a word. */
+async function listenDeaf() {
+  const sockets = new Set<Socket>();
+  let connections = 0;
+  const server = createServer((socket) => {
+    connections += 1;
+    sockets.add(socket);
+    socket
+      .on('error', () => {})
+      .on('close', () => sockets.delete(socket))
+      .resume();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { privateKey } = makeSshKey();
+  const { port } = server.address() as AddressInfo;
+  return {
+    options: { host: '127.0.0.1', port, user: 'vpn', privateKey, hostFingerprints: [] },
+    connections: () => connections,
+    open: () => sockets.size,
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       server.close();

@@ -492,6 +492,21 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
       expect(open.stub.maxConcurrentMutations).toBe(1);
     });
 
+    test('a batch that waits for another ends when its signal says, and is never begun', async () => {
+      await using open = await openStub({ version }, { requestMs: 5_000 });
+      await open.driver.list(signal());
+      open.stub.failNext('hang', 1_000, isChange);
+      const first = new AbortController();
+      const hanging = open.driver.apply([wish('first')], first.signal);
+      await expect.poll(() => open.stub.mutations().length).toBe(1);
+      await expect(open.driver.apply([wish('second')], AbortSignal.timeout(20))).rejects.toMatchObject({
+        code: 'timeout',
+      });
+      first.abort();
+      await expect(hanging).rejects.toMatchObject({ code: 'timeout' });
+      expect(open.stub.mutations().map(({ body }) => body)).toEqual([expect.stringContaining('first')]);
+    });
+
     test('a host that dies half-way leaves what is done done, and says so', async () => {
       await using open = await openStub({ version, pool: '10.8.0.0/23' });
       open.stub.failNext('hang', 1_000, (request) => isChange(request) && open.stub.clients().length >= 150);
@@ -673,6 +688,14 @@ describe('versions', () => {
     const result = await applyOne(open.driver, wish('phone', { addresses }));
     expect(result).toMatchObject({ outcome: 'failed', message: expect.stringContaining('one IPv4 and one IPv6') });
     expect(open.stub.mutations().map(({ path }) => path)).toEqual(['/api/client']);
+  });
+
+  test('what somebody routed to a client of a v15 beside its own addresses is taken away', async () => {
+    await using open = await openStub({ version: 15 });
+    const { publicKey, addresses } = await reportOf(open.driver, wish('phone'));
+    open.stub.edit('1', { serverAllowedIps: ['10.9.0.0/24'] });
+    await applyOne(open.driver, wish('phone', { publicKey, addresses }));
+    expect((await open.driver.list(signal()))[0]?.allowedIps).toEqual(addresses);
   });
 
   test('a client of a v15 whose id has come to mean another is not changed', async () => {

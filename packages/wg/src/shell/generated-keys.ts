@@ -24,12 +24,14 @@ export function checkKeyName(tag: string): string {
  */
 export function parseGenerated(text: string): ReadonlyMap<string, GeneratedPair> {
   const pairs = new Map<string, GeneratedPair>();
+  const seen = new Set<string>();
   for (const record of splitRecords(text)) {
     const pair = readPair(record);
-    const name = record.get('NAME');
+    const name = record.get('NAME') ?? '';
     // Two answers for one name: neither can be trusted.
-    if (name === undefined || pair === null || pairs.has(name)) pairs.delete(name ?? '');
+    if (pair === null || seen.has(name)) pairs.delete(name);
     else pairs.set(name, pair);
+    seen.add(name);
   }
   return pairs;
 }

@@ -1,6 +1,7 @@
-import { insertOutboxEvents, type Tx } from '@vpn-api/db';
+import { insertOutboxEvents, type PeerRow, type Tx } from '@vpn-api/db';
 import type { PeerEventData } from '../domain/events.ts';
 import type { Services } from '../services.ts';
+import { emitEvent } from './emit-event.ts';
 import type { Verdict } from './record-pass.ts';
 
 /** Tells which peers a pass found switched on or off that were not so before, in the transaction that records it. */
@@ -31,4 +32,14 @@ function changeOf({ peer, state, problem }: Verdict): 'peer.active' | 'peer.susp
 function eventData({ peer, state, reason }: Verdict): PeerEventData {
   const names = { peer_id: peer.id, user_id: peer.user_id, server_id: peer.server_id };
   return state === 'suspended' && reason !== null ? { ...names, reason } : names;
+}
+
+/** Tells the owner that the config his client has is none any more. */
+export function tellNewConfig(
+  deps: Pick<Services, 'clock' | 'outbox'>,
+  tx: Tx,
+  { id: peer_id, user_id, server_id, config_version }: PeerRow,
+): Promise<void> {
+  const data = { peer_id, user_id, server_id, config_version };
+  return emitEvent(deps, tx, { type: 'peer.config_changed', userId: user_id, data });
 }

@@ -6,8 +6,9 @@ import { changeOwnedPeer, type PeerRequest } from './change-owned-peer.ts';
 import { type JudgedPeer, judgePeer } from './peer-access.ts';
 import { addressColumns } from './peer-rows.ts';
 import { choosesAddresses, namedIndex } from './place-peer.ts';
+import { tellNewConfig } from './tell-peers.ts';
 
-type Deps = Pick<Services, 'store' | 'clock' | 'reconciler'>;
+type Deps = Pick<Services, 'store' | 'clock' | 'reconciler' | 'outbox'>;
 
 export interface PeerEdit {
   readonly deviceName?: string | null | undefined;
@@ -26,7 +27,7 @@ export async function updatePeerFields(deps: Deps, request: PeerRequest, edit: P
       const server = await findServer(tx, peer.server_id);
       if (server === undefined) throw new DomainError('server_not_found');
       const { address } = edit;
-      const readdressed = address === undefined ? peer : await readdress(tx, peer, { server, address, now });
+      const readdressed = address === undefined ? peer : await readdress(deps, tx, peer, { server, address, now });
       return judgePeer(tx, await updatePeer(tx, peer.id, editedColumns(readdressed, server, edit)), now);
     },
   });
@@ -47,10 +48,12 @@ interface Readdress {
   readonly now: Instant;
 }
 
-async function readdress(tx: Tx, peer: PeerRow, { server, address, now }: Readdress): Promise<PeerRow> {
+async function readdress(deps: Deps, tx: Tx, peer: PeerRow, { server, address, now }: Readdress): Promise<PeerRow> {
   if (peer.wg_ip === address) return peer;
   if (choosesAddresses(server)) throw new DomainError('address_conflict');
   await lockServer(tx, server.id);
   const columns = addressColumns(server, await namedIndex(tx, server, { address, now }));
-  return changePeer(tx, peer.id, { ...columns, config_version: peer.config_version + 1, at: now });
+  const moved = await changePeer(tx, peer.id, { ...columns, config_version: peer.config_version + 1, at: now });
+  await tellNewConfig(deps, tx, moved);
+  return moved;
 }

@@ -91,6 +91,8 @@ describe.each(engines)('a change of a peer on %s', (engine) => {
       await expect(move(taken ?? '')).rejects.toMatchObject({ code: 'address_conflict' });
     }
     expect((await move('10.8.0.77/32')).peer).toMatchObject({ wg_ip: '10.8.0.77/32', config_version: 2 });
+    const told = [expect.objectContaining({ peer_id: device.peer.id, config_version: 2 })];
+    expect(await world.told('peer.config_changed')).toEqual(told);
     await world.app.settled();
     expect(world.addressesOf(device.peer.public_key)).toEqual(['10.8.0.77/32']);
     const keys = await listHostPeers(world.store, device.peer.server_id);

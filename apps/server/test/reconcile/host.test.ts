@@ -204,6 +204,8 @@ describe.each(engines)('foreign peers on %s', (engine) => {
     });
     expect(world.addressesOf(peer.public_key)).toEqual(['10.8.0.3/32']);
     expect(await world.judged(peer.id)).toMatchObject({ state: 'active' });
+    const told = { peer_id: peer.id, user_id: user.id, server_id: peer.server_id, config_version: 2 };
+    expect(await world.told('peer.config_changed')).toEqual([told]);
   });
 
   test('keep a key that a user wants too: his peer says key_conflict', async () => {

@@ -116,6 +116,16 @@ export class World implements AsyncDisposable {
     return judgePeer(this.store, await this.row(peerId), this.app.clock.now());
   }
 
+  /** What owners were told of one type, in order. */
+  async told(type: string): Promise<Record<string, unknown>[]> {
+    const events = this.store.kysely
+      .selectFrom('outbox_events')
+      .select('payload')
+      .where('type', '=', type)
+      .orderBy('id');
+    return (await events.execute()).map(({ payload }) => JSON.parse(payload));
+  }
+
   async server(): Promise<ServerRow> {
     const [server] = await listServers(this.store);
     if (server === undefined) throw new Error('no server');

@@ -169,6 +169,26 @@ describe.skipIf(skipWithoutSshd())("an operator's own scripts", () => {
     expect(await wireguard.dump()).toHaveLength(1);
   });
 
+  test('a script that fails to remove a peer fails that, also when the last one goes well', async () => {
+    const [stays, goes] = [newPeer(2, generateKeyPair().publicKey), newPeer(3, generateKeyPair().publicKey)];
+    const failing = await sshd.install(
+      'failing-removal.sh',
+      removeScript(log).replace('wg set', `[ "$2" != ${stays.publicKey} ] && wg set`),
+    );
+    await sshd.permit(failing);
+    await using driver = open('sudo', { remove: failing });
+    await driver.apply([stays, goes], signal());
+    const leave = [stays, goes].map(
+      ({ publicKey }) => ({ type: 'remove', publicKey: publicKey as PublicKey, tag: null }) as const,
+    );
+    const results = await driver.apply(leave, signal());
+    expect(results[0]).toMatchObject({ outcome: 'failed' });
+    const there = (await wireguard.dump()).map(({ publicKey }) => publicKey);
+    expect(results.map(({ outcome }) => outcome === 'applied')).toEqual(
+      leave.map(({ publicKey }) => !there.includes(publicKey)),
+    );
+  });
+
   test('a script that sudo does not permit changes nothing', async () => {
     const forbidden = await sshd.install('forbidden.sh', applyScript(log));
     await using driver = open('sudo', { apply: forbidden });

@@ -14,6 +14,7 @@ import type { FetchedEvent, FetchedPayment, PaymentProvider, PaymentQuery, Provi
 import type { Services } from '../services.ts';
 import type { SettleDeps } from './apply-settlement.ts';
 import { askProvider, type Round } from './ask-provider.ts';
+import { NOT_CONFIRMED } from './receive-hint.ts';
 import { type RecordedEvent, recordEvent } from './record-event.ts';
 import { settling } from './settle-payment.ts';
 import { sideBySide } from './side-by-side.ts';
@@ -85,7 +86,7 @@ async function settleFetched(deps: PollDeps, { payment, hints, fetched }: Fetche
   let open = 0;
   for (const hint of hints) {
     const hasGivenUp = isTired || (fetched.isFinal && !namesItsObject(hint));
-    const outcome = outcomeOfHint(hint, results) ?? (hasGivenUp ? NOT_CONFIRMED : undefined);
+    const outcome = outcomeOfHint(hint, results) ?? (hasGivenUp ? UNCONFIRMED : undefined);
     if (outcome === undefined) open += 1;
     else await closeHint(deps, { hint, payment, outcome });
   }
@@ -102,7 +103,7 @@ function settleRead(deps: PollDeps, { provider }: PaymentRow, event: FetchedEven
 }
 
 type HintOutcome = Pick<PaymentEventRow, 'outcome' | 'reason'>;
-const NOT_CONFIRMED: HintOutcome = { outcome: 'ignored', reason: 'not_confirmed' };
+const UNCONFIRMED: HintOutcome = { outcome: 'ignored', reason: NOT_CONFIRMED };
 
 /** What became of the event that the hint announced. One that names its object otherwise is met by any news. */
 function outcomeOfHint(hint: PaymentEventRow, results: readonly Result[]): HintOutcome | undefined {

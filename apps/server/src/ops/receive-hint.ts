@@ -26,14 +26,14 @@ interface ReceivedHint {
 
 /**
  * Keeps a delivery that proves nothing by itself, and has the payment it names read back from the provider. A repeat has
- * it read again while the payment is open or the first was not followed up. One that names no payment of ours stays
- * parked until there is one.
+ * it read again while the payment is open, or when the first was not followed up or not confirmed. One that names no
+ * payment of ours stays parked until there is one.
  */
 export async function receiveHint(deps: Deps, received: ReceivedHint): Promise<'parked' | 'duplicate'> {
   return deps.store.transaction(async (tx) => {
     const { row, isNew } = await keepHint(deps, tx, received);
     const payment = await findHintedPayment(tx, row);
-    const isOver = !isNew && row.outcome !== 'parked' && (payment === undefined || !isUnsettled(payment));
+    const isOver = !isNew && isFollowedUp(row) && (payment === undefined || !isUnsettled(payment));
     if (isOver) return 'duplicate';
     if (payment !== undefined) await followHint(deps, tx, { hint: row, paymentId: payment.id });
     // Its provider may know which payment it means.
@@ -76,6 +76,13 @@ export async function findHintedPayment(q: Queryable, hint: PaymentEventRow): Pr
   if (byCharge !== undefined) return byCharge;
   const byReference = reference === null ? undefined : await findPaymentByReference(q, reference);
   return byReference?.provider === provider ? byReference : undefined;
+}
+
+/** Why a hint was dropped that its provider never confirmed; its repeat deserves another look. */
+export const NOT_CONFIRMED = 'not_confirmed';
+
+function isFollowedUp({ outcome, reason }: PaymentEventRow): boolean {
+  return outcome !== 'parked' && reason !== NOT_CONFIRMED;
 }
 
 function isUnsettled({ status }: PaymentRow): boolean {

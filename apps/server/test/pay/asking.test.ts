@@ -133,6 +133,22 @@ describe.each(engines)('asking providers on %s', (engine) => {
     expect(await paymentRow(shop, payment)).toMatchObject({ status: 'partially_refunded', refunded_minor: 10_000 });
   });
 
+  it('follows up the repeat of a notice that it once gave up on', async () => {
+    await using shop = await startShop(engine, behindProxy);
+    const payment = await createPayment(shop, 'yookassa', 'RUB');
+    await deliver(shop, 'yookassa', shop.yookassa.pay(payment.reference));
+    await shop.app.settled();
+    const refund = { id: 'not-listed-yet', payment_id: payment.provider_payment_id, status: 'succeeded' };
+    const notice = [shop.yookassa.notify('refund.succeeded', refund)];
+    await deliver(shop, 'yookassa', notice);
+    for (let n = 0; n < 20; n += 1) await pass(shop, 60);
+    expect(await hints(shop)).toContainEqual(['ignored', 'not_confirmed']);
+    shop.yookassa.refund?.(payment.reference, 10_000);
+    expect(await deliver(shop, 'yookassa', notice)).toEqual(['parked']);
+    await shop.app.settled();
+    expect(await paymentRow(shop, payment)).toMatchObject({ status: 'partially_refunded', refunded_minor: 10_000 });
+  });
+
   it('does not grant what was paid with another amount', async () => {
     await using shop = await startShop(engine, behindProxy);
     const payment = await createPayment(shop, 'yookassa', 'RUB');

@@ -326,8 +326,8 @@ function slowDriver(world: World, count: number): WgDriver {
   return {
     ...driver,
     apply: async (changes, signal) => {
-      const results = await driver.apply(changes.slice(0, count), signal);
-      if (changes.length > count) await once(signal, 'abort');
+      const results = await driver.apply(changes.slice(0, count), new AbortController().signal);
+      if (changes.length > count && !signal.aborted) await once(signal, 'abort');
       return [...results, ...changes.slice(count).map(() => late)];
     },
   };

@@ -33,6 +33,72 @@ describe.each(engines)('the audit log on %s', (engine) => {
     expect(await entries(app, 'since=2030-01-01T00:00:00.000Z')).toEqual([]);
   });
 
+  test('has one row for every act on money, by whom and to which row', async () => {
+    await using app = await startApp({ engine });
+    const { token, id: adminId } = await app.admin();
+    const customer = await app.register();
+    const act = async <T = { id: number }>(path: string, body: object, by = token): Promise<T> => {
+      const answer = await app.rest<T>('POST', path, { token: by, body });
+      expect(answer.status, `${path}: ${answer.text}`).toBe(200);
+      return answer.body;
+    };
+    const month = await act('/tariffs', { name: 'Month', price: '5.00' });
+    const trial = await act('/tariffs', { name: 'Trial', price: '0', trial: true });
+    const known = (await entries(app)).length;
+
+    await act('/subscriptions/trial', { tariff_id: trial.id }, customer.token);
+    const order = { tariff_id: month.id, user_id: customer.id };
+    const manual = await act('/payments', { ...order, provider: 'manual' });
+    await act(`/payments/${manual.id}/resolve`, { action: 'accept', note: 'cash' });
+    await act(`/payments/${manual.id}/refund`, { amount: '1.00', reason: 'late', external: true });
+    const standard = await act('/payments', { ...order, provider: 'standard' });
+    const nameless = { provider_payment_id: 'ch_1', amount: '5.00', currency: 'USD' };
+    await app.webhook({ type: 'payment.completed', data: nameless });
+    const { body: inbox } = await app.rest<{ id: number }[]>('GET', '/payments/events?outcome=parked', { token });
+    await act(`/payments/events/${inbox[0]?.id}/attach`, { payment_id: standard.id });
+    await act('/subscriptions/grant', { ...order, reason: 'gift' });
+    await act('/subscriptions/extend', { user_id: customer.id, days: 3, reason: 'outage' });
+    const { body: subscription } = await app.rest<{ id: number }>('GET', '/auth/me/subscription', {
+      token: customer.token,
+    });
+    await act('/subscriptions/revoke', { period_id: subscription.id, reason: 'abuse' });
+
+    const [admin, user] = [`user:${adminId}`, `user:${customer.id}`];
+    const rows = (await entries(app)).slice(known);
+    expect(rows.map(({ actor, action, target }) => [actor, action, target])).toEqual([
+      [user, 'subscription.trial', user],
+      [admin, 'payment.create', `payment:${manual.id}`],
+      [admin, 'payment.resolve', `payment:${manual.id}`],
+      [admin, 'payment.refund', `payment:${manual.id}`],
+      [admin, 'payment.create', `payment:${standard.id}`],
+      [admin, 'payment.attach_event', `payment:${standard.id}`],
+      [admin, 'subscription.grant', user],
+      [admin, 'subscription.extend', user],
+      [admin, 'subscription.revoke', user],
+    ]);
+    const reasons = rows.flatMap(({ details }) => details.reason ?? details.note ?? []);
+    expect(reasons).toEqual(['cash', 'late', 'gift', 'outage', 'abuse']);
+  });
+
+  test('has one row for every act on an endpoint, and never its secret', async () => {
+    await using app = await startApp({ engine });
+    const { token } = await app.admin();
+    const body = { url: 'https://hooks.example.com/vpn', types: ['user.created'] };
+    const { body: made } = await app.rest<{ id: number; secret: string }>('POST', '/webhook_endpoints', {
+      token,
+      body,
+    });
+    const path = `/webhook_endpoints/${made.id}`;
+    await app.rest('PUT', path, { token, body: { disabled: true } });
+    const { body: rotated } = await app.rest<{ secret: string }>('POST', `${path}/rotate_secret`, { token, body: {} });
+    await app.rest('DELETE', path, { token });
+    const rows = await entries(app, `target=webhook_endpoint:${made.id}`);
+    expect(rows.map(({ action }) => action)).toEqual(
+      ['create', 'update', 'rotate_secret', 'remove'].map((act) => `webhook_endpoint.${act}`),
+    );
+    for (const secret of [made.secret, rotated.secret]) expect(JSON.stringify(rows)).not.toContain(secret);
+  });
+
   test('is for admins alone', async () => {
     await using app = await startApp({ engine });
     const { token } = await app.register();

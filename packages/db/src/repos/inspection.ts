@@ -248,9 +248,14 @@ export const inspectionRules: readonly InspectionRule[] = [
   {
     invariant: 'I11',
     message: 'a period that was given without payment has no audit row',
-    rows: () => sql`select id as period_id, user_id, source, created_at from subscription_periods
-      where source in ('admin', 'trial') and rest_of_id is null and created_at not in (select at from audit_log
-        where action in ('subscription.grant', 'subscription.extend', 'subscription.trial'))`,
+    // Those that everybody on a server was given are noted once.
+    rows: () => sql`select id as period_id, user_id, source, created_at from subscription_periods as periods
+      where source in ('admin', 'trial') and rest_of_id is null
+        and not exists (select 1 from audit_log
+          where audit_log.target = 'user:' || periods.user_id and audit_log.at = periods.created_at
+            and action in ('subscription.grant', 'subscription.extend', 'subscription.trial'))
+        and created_at not in (select at from audit_log
+          where action = 'subscription.extend' and target like 'server:%')`,
   },
   {
     invariant: 'I11',

@@ -228,6 +228,8 @@ describe.skipIf(skipWithoutSshd())('the host kit', () => {
       await mkdir('/etc/wireguard', { recursive: true });
       await writeFile(peersFile, '', { mode: 0o600 });
       await ask('set', `${section(a, '10.96.0.2/32', psk)}${section(b, '10.96.0.3/32')}#end`);
+      // Where it was seen last is not where it is after a restart.
+      await run('wg', ['set', name, 'peer', a, 'endpoint', '198.51.100.7:4242']);
       await ask('remove', `peer\n${b}\nremove\n#end`);
       const saved = await readFile(peersFile, 'utf8');
       expect(saved).toContain(psk);
@@ -236,13 +238,29 @@ describe.skipIf(skipWithoutSshd())('the host kit', () => {
       const before = await wireguard.dump();
       await wireguard.removePeer(a);
       await run('wg', ['addconf', name, peersFile]);
-      expect(await wireguard.dump()).toEqual(before);
+      expect(await wireguard.dump()).toEqual(before.map((peer) => ({ ...peer, endpoint: null })));
     });
 
     test('nothing is written when the file is not there', async () => {
       await ask('set', `${section(newKey(), '10.96.0.2/32')}#end`);
       await expect(access(peersFile)).rejects.toThrow();
     });
+  });
+
+  test('without sudo an account gets nothing out of the scripts, and changes nothing', async () => {
+    await using shell = new SshTransport(sshd.sudo);
+    const at = sshd.kitDirectory;
+    for (const command of [
+      `${at}/wg-batch list ${name}`,
+      `${at}/wg-batch interfaces`,
+      `${at}/wg-apply ${name} ${newKey()} 10.96.0.2/32`,
+      `${at}/wg-remove ${name} ${newKey()}`,
+    ]) {
+      expect(await shell.run(command, '#end', signal()), command).toMatchObject({ code: 77, stdout: '' });
+    }
+    const made = await shell.run(`${at}/wg-gen-key ${keyDirectory} phone`, '', signal());
+    expect(made).toMatchObject({ code: 73, stdout: '' });
+    expect(await held()).toEqual({});
   });
 
   describe('one by one, as root', () => {
@@ -280,6 +298,16 @@ describe.skipIf(skipWithoutSshd())('the host kit', () => {
         const made = (await call('wg-gen-key', keyDirectory, hostile)).code;
         expect(made, JSON.stringify(hostile)).toBe(hostile === '__proto__' ? 0 : 64);
         if (!hostile.startsWith('/etc')) expect((await call('wg-gen-key', hostile, 'x')).code).toBe(64);
+      }
+      for (const directory of [
+        '/tmp/a b',
+        '/tmp/../tmp/keys',
+        `${keyDirectory}/..`,
+        '/tmp/$(id)',
+        '/tmp/a\nb',
+        'tmp/keys',
+      ]) {
+        expect((await call('wg-gen-key', directory, 'x')).code, directory).toBe(64);
       }
       expect(await call('wg-apply', 'wg-not-there', newKey(), '10.96.0.2/32')).toMatchObject({ code: 66 });
       expect(await held()).toEqual({});

@@ -313,6 +313,25 @@ describe.skipIf(skipWithoutSshd())('the host kit', () => {
       expect(await held()).toEqual({});
     });
 
+    test('an argument that holds the lines of a second peer is no argument', async () => {
+      const [a, b, c] = [newKey(), newKey(), newKey()];
+      for (const [key, n] of [
+        [a, 2],
+        [b, 3],
+      ] as const) {
+        await call('wg-apply', name, key, `10.96.0.${n}/32`);
+      }
+      const before = await held();
+      const two = `10.96.0.4/32\n[Peer]\nPublicKey = ${a}\nAllowedIPs = 10.96.0.5/32`;
+      expect((await call('wg-apply', name, c, two)).code).toBe(76);
+      expect(
+        (await call('wg-apply', name, `${c}\nAllowedIPs = 10.96.0.4/32\n[Peer]\nPublicKey = ${a}`, '10.96.0.5/32'))
+          .code,
+      ).toBe(76);
+      expect((await call('wg-remove', name, `${a}\nremove\npeer\n${b}`)).code).toBe(76);
+      expect(await held()).toEqual(before);
+    });
+
     test('wg-gen-key leaves a pair that only root may read and prints where', async () => {
       const { stdout } = await call('wg-gen-key', keyDirectory, 'phone');
       const publicKey = /^PUBLIC=(.*)$/m.exec(stdout)?.[1];

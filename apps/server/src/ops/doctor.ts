@@ -150,12 +150,9 @@ async function findUnaudited(
   const findings: Finding[] = [];
   for (const { id: period_id, user_id, revoked_at } of takenBack(periods, payments)) {
     if (revoked_at === null) continue;
-    const [audit] = await listAudit(
-      q,
-      { action: 'subscription.revoke', target: `user:${user_id}`, since: revoked_at },
-      { limit: 1 },
-    );
-    if (audit?.at === revoked_at) continue;
+    const act = { action: 'subscription.revoke', target: `user:${user_id}`, at: revoked_at };
+    const [audit] = await listAudit(q, act, { limit: 1 });
+    if (audit !== undefined) continue;
     const message = 'a period was taken back without a refund and has no audit row';
     findings.push({ invariant: 'I11', message, row: { period_id, user_id, revoked_at } });
   }

@@ -392,6 +392,20 @@ describe.each(engines)('the doctor on %s', (engine) => {
       );
     });
 
+    test('believes what was signed for before the clock was set back', async () => {
+      const { shop } = world;
+      const { user, periodId } = await paidOrder();
+      await shop.admin.subscription.extend({ user_id: user.id, days: 9, reason: 'sorry' });
+      const compensation = (await shop.periods(user)).at(-1)?.id ?? 0;
+      await shop.admin.subscription.revoke({ period_id: compensation, reason: 'mistake' });
+      const found = await findsAfter(async () => {
+        shop.clock.advance(-60);
+        await shop.admin.subscription.revoke({ period_id: periodId, reason: 'abuse' });
+      });
+      shop.clock.advance(60);
+      expect(found).toEqual([]);
+    });
+
     test('finds a refund by an admin that nobody signed for', async () => {
       const { shop } = world;
       const { payment, paymentId } = await paidOrder();

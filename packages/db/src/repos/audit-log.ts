@@ -10,6 +10,7 @@ export interface AuditFilter {
   readonly actor?: string | undefined;
   readonly action?: string | undefined;
   readonly target?: string | undefined;
+  readonly at?: string | undefined;
   readonly since?: string | undefined;
 }
 
@@ -26,7 +27,7 @@ export function countAudit(q: Queryable, filter: AuditFilter = {}): Promise<numb
   return countOf(matching(q, filter));
 }
 
-function matching(q: Queryable, { actor, action, target, since }: AuditFilter) {
-  const query = q.kysely.selectFrom('audit_log').where((eb) => eb.and(given({ actor, action, target })));
+function matching(q: Queryable, { actor, action, target, at, since }: AuditFilter) {
+  const query = q.kysely.selectFrom('audit_log').where((eb) => eb.and(given({ actor, action, target, at })));
   return since === undefined ? query : query.where('at', '>=', since);
 }

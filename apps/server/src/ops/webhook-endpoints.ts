@@ -4,6 +4,7 @@ import {
   type LoggedDelivery,
   lastPosition,
   requeueWebhookDelivery,
+  retryWebhookDeliveries,
   type Tx,
   updateWebhookEndpoint,
   type WebhookEndpointRow,
@@ -77,9 +78,12 @@ export async function updateWebhookEndpointBy(
   const { url, description, types, disabled } = change;
   if (url !== undefined) checkUrl(deps, url);
   const now = deps.clock.now();
+  // What waited for the old address, or while nothing was sent, is due now and has its day before it.
+  const isAnew = url !== undefined || disabled === false;
   return deps.store.transaction(async (tx) => {
     const patch = {
       ...(url === undefined ? {} : { url }),
+      ...(isAnew ? { failing_since: null } : {}),
       ...(description === undefined ? {} : { description }),
       ...(types === undefined ? {} : { types }),
       ...(disabled === undefined ? {} : disabledColumns(disabled, now)),
@@ -87,6 +91,7 @@ export async function updateWebhookEndpointBy(
     await find(tx, id);
     const row = Object.keys(patch).length === 0 ? await find(tx, id) : await updateWebhookEndpoint(tx, id, patch);
     if (row === undefined) throw new DomainError('webhook_endpoint_not_found');
+    if (isAnew) await retryWebhookDeliveries(tx, id);
     await note(tx, { source, now, action: 'update', id, details: { ...change } });
     tx.onCommit(() => deps.outbox.wake());
     return row;
@@ -94,9 +99,7 @@ export async function updateWebhookEndpointBy(
 }
 
 function disabledColumns(disabled: boolean, now: Instant) {
-  if (disabled) return { disabled_at: now, disabled_reason: 'by an admin' };
-  // What waited meanwhile has its day before it, as if the endpoint had never failed.
-  return { disabled_at: null, disabled_reason: null, failing_since: null };
+  return disabled ? { disabled_at: now, disabled_reason: 'by an admin' } : { disabled_at: null, disabled_reason: null };
 }
 
 /** @throws DomainError `webhook_endpoint_not_found` */

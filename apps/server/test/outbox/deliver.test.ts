@@ -158,6 +158,34 @@ describe.each(engines)('webhooks out on %s', (engine) => {
     expect(await deliveries(app, endpoint)).toMatchObject(Array(3).fill({ status: 'delivered' }));
   });
 
+  test('what waited for a wrong address goes to the right one at once, whatever the wrong one still answers', async () => {
+    await using wrong = await Receiver.start();
+    await using right = await Receiver.start();
+    await using app = await startOutboxApp({ engine });
+    const endpoint = await addEndpoint(app, { url: wrong.url });
+    wrong.behaviour = vanish;
+    await makeNews(app, 2);
+    await app.settled();
+    for (let hour = 0; hour < 30; hour += 1) await passHour(app);
+    await makeNews(app);
+    await app.settled();
+    const { promise: asked, resolve: ask } = Promise.withResolvers<() => void>();
+    wrong.behaviour = (response) => ask(() => response.writeHead(410).end());
+    for (let hour = 0; hour < 10; hour += 1) {
+      app.clock.advance(3_600);
+      if (await Promise.race([asked, app.settled().then(() => undefined)])) break;
+    }
+    const answerLate = await asked;
+    const token = await adminToken(app);
+    const path = `/webhook_endpoints/${endpoint.id}`;
+    expect((await app.rest('PUT', path, { token, body: { url: right.url } })).status).toBe(200);
+    answerLate();
+    await app.settled();
+    expect(right.received).toHaveLength(1);
+    const { body } = await app.rest('GET', path, { token });
+    expect(body).toMatchObject({ disabled_at: null, failing_since: null });
+  });
+
   test('an attempt that was slow to fail does not undo what another process has delivered meanwhile', async () => {
     await using receiver = await Receiver.start();
     await using app = await startOutboxApp({ engine });

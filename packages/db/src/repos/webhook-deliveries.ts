@@ -94,6 +94,17 @@ export async function requeueWebhookDelivery(
   return requeued;
 }
 
+/** Makes what waits for an endpoint due now, as if it had never been tried; an attempt under way counts for nothing. */
+export async function retryWebhookDeliveries(tx: Tx, endpointId: number): Promise<void> {
+  await tx.kysely
+    .updateTable('webhook_deliveries')
+    .set({ attempts: 0, next_attempt_at: null })
+    .where('endpoint_id', '=', endpointId)
+    .where('status', '=', 'pending')
+    .where('attempts', '>', 0)
+    .execute();
+}
+
 export async function listWebhookDeliveries(
   q: Queryable,
   filter: DeliveryFilter,

@@ -186,6 +186,17 @@ export class Shop implements AsyncDisposable {
     return (await call).result;
   }
 
+  /** The services of another process on the same database: nothing that waits or is remembered in this one counts there. */
+  anotherProcess(): Partial<Services> {
+    const store = new Proxy(this.store, {
+      get: (target, property) => {
+        const value: unknown = Reflect.get(target, property, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    return { store };
+  }
+
   sign(body: string, { id = `msg_${randomUUID()}`, secret = SECRET }: Sending = {}): Record<string, string> {
     const sentAt = new Date(epochMs(this.clock.now()));
     return {

@@ -62,6 +62,18 @@ describe.each(engines)('a payment webhook on %s', (engine) => {
       expect(await shop.periods(user)).toHaveLength(1);
     });
 
+    test.each([
+      ['one id', () => 'msg_one'],
+      ['different ids', () => `msg_${randomUUID()}`],
+    ])('is settled once by 40 deliveries at once under %s, each to another process', async (_, idOf) => {
+      const { shop } = world;
+      const { user, payment } = await shop.order();
+      const deliver = () => shop.deliver(paid(payment), { id: idOf(), services: shop.anotherProcess() });
+      const results = await Promise.all(Array.from({ length: 40 }, deliver));
+      expect([count(results, 'settled'), count(results, 'duplicate')]).toEqual([1, 39]);
+      expect(await shop.periods(user)).toHaveLength(1);
+    });
+
     test('is settled once by 40 deliveries at once under different ids', async () => {
       const { shop } = world;
       const { user, payment } = await shop.order();

@@ -103,7 +103,7 @@ export const errorTable = {
   host_interface_missing: { status: 502, detail: 'The WireGuard host has no such interface' },
   host_bad_answer: { status: 502, detail: 'The WireGuard host answered something that cannot be read' },
   provider_refused: { status: 502, detail: 'The payment provider refused' },
-  no_capacity: { status: 503, detail: 'No WireGuard server has a free address' },
+  no_capacity: { status: 503, detail: 'No WireGuard server, or none in this region, has room for another device' },
   overloaded: { status: 503, detail: 'The server is busy' },
   peer_pending: { status: 503, detail: 'The WireGuard host has not answered yet' },
   host_unreachable: { status: 503, detail: 'The WireGuard host does not answer' },

@@ -16,6 +16,9 @@ export interface WgDriver extends AsyncDisposable {
   /** `given`: the caller chooses keys and addresses. `reported`: the host makes them and answers what it made. */
   readonly keys: 'given' | 'reported';
 
+  /** What the host said it runs, where hosts say so: `14`, `15`. Known once one has answered. */
+  readonly version?: string | undefined;
+
   /** What a `suspend` does: `disable` keeps the peer on the host, `remove` takes it off until the next `set`. */
   readonly suspend: 'disable' | 'remove';
 

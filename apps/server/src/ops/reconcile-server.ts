@@ -135,7 +135,13 @@ async function comparePass(deps: ReconcileDeps, { server, lease, signal, ...cons
   if (server.attempts > 0) deps.log.info({ server: server.name, failures: server.attempts }, 'the host is back');
   // Before anybody is told to fetch his config: it must not have the old key.
   await followHostKey(deps, known, results);
-  const retryAt = await recordPass(deps, lease, { plan, results, held, isCut: goesOn });
+  const retryAt = await recordPass(deps, lease, {
+    plan,
+    results,
+    held,
+    isCut: goesOn,
+    driverVersion: driver.version ?? null,
+  });
   // Some hosts tell about themselves only once they have a peer.
   if (results.size > 0) await learn(known);
   const hasMoved = held === undefined && (await giveNewAddresses(deps, plan));

@@ -28,6 +28,8 @@ type Deps = Pick<Services, 'store' | 'clock' | 'random' | 'secretBox' | 'outbox'
 export interface PassOutcome {
   readonly plan: ServerPlan;
   readonly results: ChangeResults;
+  /** What the host said it runs; null where hosts do not say. */
+  readonly driverVersion: string | null;
   /** Why no change was made; undefined when they were. */
   readonly held: 'planned' | 'braked' | undefined;
   /** The time of the pass was over before all was made: what is undone was not refused, and waits for the next one. */
@@ -52,7 +54,8 @@ export async function recordPass(deps: Deps, lease: Lease, outcome: PassOutcome)
     await tellPeers(deps, tx, verdicts);
     await markGone(tx, goneKeys(plan, undone), at);
     await replaceForeignPeers(tx, { serverId: lease.serverId, peers: foreignPeers(plan), at });
-    await recordServerSeen(tx, lease, { at, pendingChanges: undone.size, brakeReason: brakeText(plan.brake, held) });
+    const seen = { at, pendingChanges: undone.size, brakeReason: brakeText(plan.brake, held) };
+    await recordServerSeen(tx, lease, { ...seen, driverVersion: outcome.driverVersion });
   });
   await recordTraffic(deps, lease, plan);
   const waits = held === undefined && [...undone.values()].some(({ isRefusal }) => !isRefusal);

@@ -108,6 +108,14 @@ function expectForeignUntouched({ stub }: World): void {
 }
 
 describe.each(cases)('a wg-easy $version as the default server, on $engine', (testCase) => {
+  test('is shown with the version that it told', async () => {
+    await using world = await openWorld(testCase);
+    await world.app.settled();
+    const { token } = await world.app.admin();
+    const { body } = await world.app.rest<{ driver_version: string }>('GET', '/servers/1', { token });
+    expect(body.driver_version).toBe(String(testCase.version));
+  });
+
   test('makes the keys, which the creating call answers and the config shows', async () => {
     await using world = await openWorld(testCase);
     const key = randomUUID();

@@ -235,13 +235,15 @@ export interface ServerSeen {
   readonly pendingChanges: number;
   /** Why a pass stopped and waits for a person; null when it did not. */
   readonly brakeReason: string | null;
+  /** As the host last told it; null for hosts that do not. */
+  readonly driverVersion: string | null;
 }
 
 /** The host answered and a pass came to its end. Ignored after the lease was lost. */
 export async function recordServerSeen(q: Queryable, lease: Lease, seen: ServerSeen): Promise<void> {
   await leased(q, lease)
     .set({ last_seen_at: seen.at, last_error: null, last_error_at: null, attempts: 0, next_attempt_at: null })
-    .set({ pending_changes: seen.pendingChanges, brake_reason: seen.brakeReason })
+    .set({ pending_changes: seen.pendingChanges, brake_reason: seen.brakeReason, driver_version: seen.driverVersion })
     .execute();
 }
 

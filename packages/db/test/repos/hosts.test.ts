@@ -148,9 +148,13 @@ describe.each(engines)('servers on %s', (engine) => {
       last_error: 'host unreachable',
       next_attempt_at: at(50),
     });
-    await recordServerSeen(store, current, { at: at(55), pendingChanges: 3, brakeReason: 'too many' });
-    const seen = { last_seen_at: at(55), pending_changes: 3, brake_reason: 'too many', attempts: 0, last_error: null };
-    expect(await findServer(store, id)).toMatchObject(seen);
+    const pass = { pendingChanges: 3, brakeReason: 'too many', driverVersion: '15' };
+    await recordServerSeen(store, current, { at: at(55), ...pass });
+    const seen = { pending_changes: 3, brake_reason: 'too many', driver_version: '15' };
+    expect(await findServer(store, id)).toMatchObject({
+      ...seen,
+      ...{ last_seen_at: at(55), attempts: 0, last_error: null },
+    });
     expect(await store.transaction((tx) => holdsLease(tx, current))).toBe(true);
     expect(await store.transaction((tx) => holdsLease(tx, old))).toBe(false);
   });

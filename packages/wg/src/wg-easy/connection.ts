@@ -34,6 +34,11 @@ export class Connection {
     this.#log = log;
   }
 
+  /** undefined before the first answer. */
+  get version(): 14 | 15 | undefined {
+    return this.#protocol?.version;
+  }
+
   /**
    * All clients. A list without any is asked for twice: to believe a wrong one means new keys for everybody.
    * @throws DriverError

@@ -96,6 +96,10 @@ export class WgEasyDriver implements WgDriver {
     this.#connection = new Connection(this.#http, credentials, log);
   }
 
+  get version(): string | undefined {
+    return this.#connection.version?.toString();
+  }
+
   async describe(signal: AbortSignal): Promise<InterfaceDescription> {
     throwIfAborted(signal);
     const { protocol, clients } = await this.#connection.list(signal);

@@ -154,7 +154,9 @@ describe.each([14, 15] as const)('wg-easy %i', (version) => {
 
     test.each([0, 1])('with %i clients the key and the endpoint of the host are told', async (clients) => {
       await using open = await openStub({ version, clients });
+      expect(open.driver.version).toBeUndefined();
       await expect(open.driver.describe(signal())).resolves.toMatchObject(open.stub.server);
+      expect(open.driver.version).toBe(String(version));
       expect(open.stub.requests.map(({ path }) => path)).not.toContain('/api/wireguard/backup');
       expect(open.stub.mutations()).toEqual([]);
     });

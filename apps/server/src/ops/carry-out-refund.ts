@@ -11,9 +11,9 @@ import {
   type Tx,
   updateRefund,
 } from '@vpn-api/db';
+import { decideAdminRefund } from '../domain/decide-refund.ts';
 import { addSeconds, secondsBetween } from '../domain/instant.ts';
 import { retryAt } from '../domain/polling.ts';
-import { decideAdminRefund } from '../domain/settlement.ts';
 import type { PaymentProvider, RefundAnswer, RefundRequest } from '../pay/provider.ts';
 import type { Services } from '../services.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';

@@ -9,10 +9,11 @@ import {
   type RefundRow,
   type Tx,
 } from '@vpn-api/db';
+import { decideAdminRefund } from '../domain/decide-refund.ts';
 import { DomainError, invalidField } from '../domain/errors.ts';
 import { addSeconds } from '../domain/instant.ts';
 import { parseAmount } from '../domain/money.ts';
-import { decideAdminRefund, type Money } from '../domain/settlement.ts';
+import type { Money } from '../domain/settlement.ts';
 import { applyActions } from './apply-settlement.ts';
 import { newRound } from './ask-provider.ts';
 import { audit } from './audit.ts';

@@ -1,6 +1,6 @@
 import { findPayment, lockUser, type PaymentRow } from '@vpn-api/db';
+import { decideResolution } from '../domain/decide-resolution.ts';
 import { DomainError } from '../domain/errors.ts';
-import { decideResolution } from '../domain/settlement.ts';
 import type { Services } from '../services.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';
 import { type AuditSource, audit } from './audit.ts';

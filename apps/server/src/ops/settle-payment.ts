@@ -15,15 +15,15 @@ import {
   type Tx,
   type UserRow,
 } from '@vpn-api/db';
-import {
-  type DisputeFacts,
-  decideSettlement,
-  type Money,
-  type RefundFacts,
-  type SettlementDecision,
-  type SettlementEvent,
-  type SettlementPayment,
-  type SettlementSnapshot,
+import { decideSettlement } from '../domain/decide-settlement.ts';
+import type {
+  DisputeFacts,
+  Money,
+  RefundFacts,
+  SettlementDecision,
+  SettlementEvent,
+  SettlementPayment,
+  SettlementSnapshot,
 } from '../domain/settlement.ts';
 import type { TariffTerms } from '../domain/subscription.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';

@@ -1,15 +1,15 @@
+import { decideSettlement } from '../../src/domain/decide-settlement.ts';
 import type { Instant } from '../../src/domain/instant.ts';
 import { canMove, type PaymentStatus } from '../../src/domain/payment.ts';
-import {
-  type AdminDecision,
-  type DisputeFacts,
-  decideSettlement,
-  type RefundFacts,
-  type SettlementAction,
-  type SettlementDecision,
-  type SettlementEvent,
-  type SettlementPayment,
-  type SettlementSnapshot,
+import type {
+  AdminDecision,
+  DisputeFacts,
+  RefundFacts,
+  SettlementAction,
+  SettlementDecision,
+  SettlementEvent,
+  SettlementPayment,
+  SettlementSnapshot,
 } from '../../src/domain/settlement.ts';
 import { foldPeriods, type NewPeriod } from '../../src/domain/subscription.ts';
 import { terms } from './periods.ts';

@@ -1,15 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { decideAdminRefund } from '../../src/domain/decide-refund.ts';
+import { decideResolution } from '../../src/domain/decide-resolution.ts';
+import { decideSettlement } from '../../src/domain/decide-settlement.ts';
 import { addSeconds, type Instant } from '../../src/domain/instant.ts';
 import { isPaid } from '../../src/domain/payment.ts';
-import {
-  decideAdminRefund,
-  decideResolution,
-  decideSettlement,
-  type SettlementEvent,
-  type SettlementPayment,
-  type SettlementSnapshot,
-} from '../../src/domain/settlement.ts';
+import type { SettlementEvent, SettlementPayment, SettlementSnapshot } from '../../src/domain/settlement.ts';
 import { subscriptionAt } from '../../src/domain/subscription.ts';
 import { Ledger } from './ledger.ts';
 import { day, period, START, terms } from './periods.ts';

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { decideAdminRefund } from '../../src/domain/decide-refund.ts';
 import { addSeconds, DAY_SECONDS, epochMs, type Instant, LAST_INSTANT } from '../../src/domain/instant.ts';
-import { decideAdminRefund, type SettlementEvent } from '../../src/domain/settlement.ts';
+import type { SettlementEvent } from '../../src/domain/settlement.ts';
 import {
   afterPlacement,
   appendPeriod,

@@ -197,6 +197,7 @@ async function insertPaidPeer(tx: Tx, { id: server_id }: ServerRow): Promise<voi
     ...{ device_limit: 1, grace_days: 0, source: 'admin', granted_at: now, length_seconds: 30 * DAY_SECONDS },
     ...{ starts_at: now, ends_at: addSeconds(now, 30 * DAY_SECONDS), created_at: now },
   });
-  await insertAudit(tx, { at: now, actor: 'cli', action: 'subscription.grant', details: '{}' });
+  const target = `user:${user.id}`;
+  await insertAudit(tx, { at: now, actor: 'cli', action: 'subscription.grant', target, details: '{}' });
   await insertPeer(tx, { user_id: user.id, server_id, key_origin: 'host', allowed_ips: '0.0.0.0/0', created_at: now });
 }

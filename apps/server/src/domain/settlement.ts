@@ -74,7 +74,10 @@ export interface SettlementSnapshot {
   readonly user: { readonly removed_at: string | null };
   /** All periods of that user. */
   readonly periods: readonly (MovablePeriod & { readonly payment_id: number | null })[];
-  /** The refunds of the payment found, and any with the event's provider and refund id. */
+  /**
+   * The refunds of the payment found, and any with the event's provider and refund id. These and what follows are only
+   * looked at for money that goes back.
+   */
   readonly refunds: readonly RefundFacts[];
   /** The disputes of the payment found. */
   readonly disputes?: readonly DisputeFacts[] | undefined;
@@ -219,6 +222,11 @@ export function duplicate(payment: SettlementPayment): SettlementDecision {
 
 export function waiting(payment: SettlementPayment | null, reason: SettlementReason): SettlementDecision {
   return { outcome: 'parked', reason, payment_id: payment?.id ?? null, actions: [] };
+}
+
+/** Whether an event is about money that came before, rather than about money that comes or does not. */
+export function goesBack({ type }: Pick<SettlementEvent, 'type'>): boolean {
+  return type !== 'completed' && type !== 'failed';
 }
 
 /** An admin said no to this very money; hearing of it again does not change that. */

@@ -3,6 +3,7 @@ import {
   insertPayment,
   insertRefund,
   type PaymentPatch,
+  type PaymentRow,
   type SubscriptionPeriodRow,
   type Tx,
   updatePayment,
@@ -27,7 +28,7 @@ interface Decided {
 /** Writes a decision, in the order it was given. The caller holds the user's lock. */
 export async function applyActions(deps: SettleDeps, tx: Tx, decided: Decided): Promise<void> {
   if (decided.actions.length === 0) return;
-  const step: Step = { ...decided, deps, now: deps.clock.now(), childId: null, granted: undefined };
+  const step: Step = { ...decided, deps, now: deps.clock.now(), payments: new Map(), child: null, granted: undefined };
   for (const action of decided.actions) await applyAction(tx, step, action);
   for (const action of decided.actions) await tellAction(tx, step, action);
   await wakeHostsOf(deps, tx, decided.userId);
@@ -38,8 +39,10 @@ export async function applyActions(deps: SettleDeps, tx: Tx, decided: Decided): 
 interface Step extends Decided {
   readonly deps: SettleDeps;
   readonly now: Instant;
+  /** What this decision changed, as it is now. */
+  readonly payments: Map<number, PaymentRow>;
   /** The payment that this decision added, which its period belongs to. */
-  childId: number | null;
+  child: PaymentRow | null;
   granted: SubscriptionPeriodRow | undefined;
 }
 
@@ -70,8 +73,8 @@ function applyAction(tx: Tx, step: Step, action: SettlementAction): Promise<unkn
   }
 }
 
-function changePayment(tx: Tx, { now }: Step, paymentId: number, patch: PaymentPatch): Promise<unknown> {
-  return updatePayment(tx, paymentId, { ...patch, updated_at: now });
+async function changePayment(tx: Tx, { now, payments }: Step, paymentId: number, patch: PaymentPatch): Promise<void> {
+  payments.set(paymentId, await updatePayment(tx, paymentId, { ...patch, updated_at: now }));
 }
 
 function completePayment(tx: Tx, step: Step, action: ActionOf<'complete_payment'>): Promise<unknown> {
@@ -89,7 +92,7 @@ function reviewPayment(tx: Tx, step: Step, action: ActionOf<'review_payment'>): 
 async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Promise<void> {
   const parent = await findPayment(tx, action.parent_id);
   if (parent === undefined) throw new Error(`payment ${action.parent_id} has vanished`);
-  const child = await insertPayment(tx, {
+  step.child = await insertPayment(tx, {
     reference: newReference(step.deps.random),
     parent_id: parent.id,
     user_id: parent.user_id,
@@ -107,11 +110,10 @@ async function addChild(tx: Tx, step: Step, action: ActionOf<'add_child'>): Prom
     updated_at: step.now,
     completed_at: action.status === 'completed' ? step.now : null,
   });
-  step.childId = child.id;
 }
 
 async function addPeriod(tx: Tx, step: Step, { payment_id, period, ...room }: ActionOf<'grant_period'>): Promise<void> {
-  const paidBy = { ...period, payment_id: payment_id ?? step.childId };
+  const paidBy = { ...period, payment_id: payment_id ?? step.child?.id ?? null };
   step.granted = await insertPlacement(tx, { period: paidBy, ...room }, step);
 }
 
@@ -129,19 +131,27 @@ function markRefunded(tx: Tx, step: Step, action: ActionOf<'mark_refunded'>): Pr
 }
 
 /** After all of it is written, so that each event tells how the payment is now. */
-async function tellAction(tx: Tx, { deps, childId, granted }: Step, action: SettlementAction): Promise<void> {
+async function tellAction(tx: Tx, step: Step, action: SettlementAction): Promise<void> {
+  const { deps, child, granted } = step;
   switch (action.kind) {
     case 'complete_payment':
-      return tellPayment(deps, tx, 'payment.completed', action.payment_id);
+      return tellPayment(deps, tx, 'payment.completed', changed(step, action.payment_id));
     case 'review_payment':
-      return tellPayment(deps, tx, 'payment.needs_review', action.payment_id);
+      return tellPayment(deps, tx, 'payment.needs_review', changed(step, action.payment_id));
     case 'record_refund':
-      return tellPayment(deps, tx, 'payment.refunded', action.payment_id);
+      return tellPayment(deps, tx, 'payment.refunded', changed(step, action.payment_id));
     case 'add_child':
-      return tellPayment(deps, tx, `payment.${action.status}`, childId ?? 0);
+      return child === null ? undefined : tellPayment(deps, tx, `payment.${action.status}`, child);
     case 'grant_period':
       return granted && tellPeriod(deps, tx, granted);
   }
+}
+
+/** Whatever is told of a payment, something of it was changed. */
+function changed({ payments }: Step, paymentId: number): PaymentRow {
+  const payment = payments.get(paymentId);
+  if (payment === undefined) throw new Error(`nothing of payment ${paymentId} was changed`);
+  return payment;
 }
 
 async function cutOwnPeriod(tx: Tx, { userId }: Step, action: ActionOf<'cut_period'>): Promise<void> {

@@ -1,11 +1,9 @@
 import {
-  findPayment,
-  findPaymentByCharge,
-  findPaymentByReference,
   findRefundByProviderId,
   findSettledCharge,
   isUniqueViolation,
   listDisputeEvents,
+  listNamedPayments,
   listPeriodsForUser,
   listRefunds,
   lockUser,
@@ -16,14 +14,15 @@ import {
   type UserRow,
 } from '@vpn-api/db';
 import { decideSettlement } from '../domain/decide-settlement.ts';
-import type {
-  DisputeFacts,
-  Money,
-  RefundFacts,
-  SettlementDecision,
-  SettlementEvent,
-  SettlementPayment,
-  SettlementSnapshot,
+import {
+  type DisputeFacts,
+  goesBack,
+  type Money,
+  type RefundFacts,
+  type SettlementDecision,
+  type SettlementEvent,
+  type SettlementPayment,
+  type SettlementSnapshot,
 } from '../domain/settlement.ts';
 import type { TariffTerms } from '../domain/subscription.ts';
 import { applyActions, type SettleDeps } from './apply-settlement.ts';
@@ -75,10 +74,11 @@ interface Candidates {
 
 async function findCandidates(tx: Tx, event: SettlementEvent, forcedId: number | undefined): Promise<Candidates> {
   const { reference, chargeId, provider } = event;
+  const named = await listNamedPayments(tx, { id: forcedId, reference, provider, chargeId });
   return {
-    byReference: reference === undefined ? undefined : await findPaymentByReference(tx, reference),
-    byCharge: chargeId === undefined ? undefined : await findPaymentByCharge(tx, provider, chargeId),
-    forced: forcedId === undefined ? undefined : await findPayment(tx, forcedId),
+    byReference: named.find((payment) => payment.reference === reference),
+    byCharge: named.find((payment) => payment.provider === provider && payment.provider_payment_id === chargeId),
+    forced: named.find(({ id }) => id === forcedId),
   };
 }
 
@@ -102,9 +102,15 @@ async function loadSnapshot(tx: Tx, event: SettlementEvent, locked: Locked): Pro
     forced: forced && settlementPayment(forced),
     user: { removed_at: locked.removedAt },
     periods: await listPeriodsForUser(tx, locked.userId),
-    refunds: payment === undefined ? [] : await knownRefunds(tx, payment, event),
-    disputes: payment === undefined ? [] : await knownDisputes(tx, payment),
-    received: payment && (await receivedMoney(tx, payment)),
+    ...(payment !== undefined && goesBack(event) ? await loadReturns(tx, payment, event) : { refunds: [] }),
+  };
+}
+
+async function loadReturns(tx: Tx, payment: PaymentRow, event: SettlementEvent) {
+  return {
+    refunds: await knownRefunds(tx, payment, event),
+    disputes: await knownDisputes(tx, payment),
+    received: await receivedMoney(tx, payment),
   };
 }
 

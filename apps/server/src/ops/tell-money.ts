@@ -1,4 +1,4 @@
-import { findPayment, type PaymentRow, type SubscriptionPeriodRow, type Tx } from '@vpn-api/db';
+import type { PaymentRow, SubscriptionPeriodRow, Tx } from '@vpn-api/db';
 import type { PaymentEventData, SubscriptionEventData } from '../domain/events.ts';
 import { addSeconds } from '../domain/instant.ts';
 import { formatAmount } from '../domain/money.ts';
@@ -7,15 +7,13 @@ import { emitEvent } from './emit-event.ts';
 
 type Deps = Pick<Services, 'clock' | 'outbox'>;
 
-/** Tells what became of a payment, as it is now. */
+/** Tells what became of a payment: the row as it is now. */
 export async function tellPayment(
   deps: Deps,
   tx: Tx,
   type: 'payment.completed' | 'payment.refunded' | 'payment.needs_review',
-  paymentId: number,
+  payment: PaymentRow,
 ): Promise<void> {
-  const payment = await findPayment(tx, paymentId);
-  if (payment === undefined) throw new Error(`payment ${paymentId} has vanished`);
   await emitEvent(deps, tx, { type, userId: payment.user_id, data: paymentEventData(payment) });
 }
 

@@ -48,6 +48,31 @@ export function findPaymentByCharge(q: Queryable, provider: string, chargeId: st
     .executeTakeFirst();
 }
 
+export interface PaymentNames {
+  readonly id?: number | undefined;
+  readonly reference?: string | undefined;
+  readonly provider: string;
+  /** Of this provider. */
+  readonly chargeId?: string | undefined;
+}
+
+/** Every payment that one of the names means, so at most three. */
+export async function listNamedPayments(q: Queryable, names: PaymentNames): Promise<PaymentRow[]> {
+  const { id, reference, provider, chargeId } = names;
+  if (id === undefined && reference === undefined && chargeId === undefined) return [];
+  return q.kysely
+    .selectFrom('payments')
+    .selectAll()
+    .where((eb) =>
+      eb.or([
+        ...(reference === undefined ? [] : [eb('reference', '=', reference)]),
+        ...(chargeId === undefined ? [] : [eb.and({ provider, provider_payment_id: chargeId })]),
+        ...(id === undefined ? [] : [eb('id', '=', id)]),
+      ]),
+    )
+    .execute();
+}
+
 export interface Quoted {
   readonly userId: number;
   readonly tariffId: number;

@@ -29,6 +29,7 @@ import {
   listChildPayments,
   listEvents,
   listMatchedParkedEvents,
+  listNamedPayments,
   listPayments,
   listPeriodsForUser,
   listPeriodsForUsers,
@@ -121,6 +122,22 @@ describe.each(engines)('payments on %s', (engine) => {
     expect(await findPaymentByCharge(store, 'stripe', 'charge')).toBeUndefined();
     expect(await store.transaction((tx) => lockPayment(tx, payment.id))).toEqual(payment);
     expect(await findLatestPayment(store, user.id)).toEqual(payment);
+  });
+
+  test('every payment that one of several names means is found at once, and none by no name', async () => {
+    await using store = await openTestStore(engine);
+    const user = await addUser(store);
+    const add = (columns = {}) => addPayment(store, user.id, columns);
+    const [byId, byReference, byCharge] = [await add(), await add(), await add({ provider_payment_id: 'charge' })];
+    await add({ provider_payment_id: 'charge', provider: 'stripe' });
+    const names = { id: byId.id, reference: byReference.reference, provider: 'standard', chargeId: 'charge' };
+    expect((await listNamedPayments(store, names)).toSorted((a, b) => a.id - b.id)).toEqual([
+      byId,
+      byReference,
+      byCharge,
+    ]);
+    expect(await listNamedPayments(store, { provider: 'standard', chargeId: 'charge' })).toEqual([byCharge]);
+    expect(await listNamedPayments(store, { provider: 'standard' })).toEqual([]);
   });
 
   test('a charge belongs to one payment of its provider', async () => {

@@ -104,11 +104,6 @@ export const postgresDialect: DialectHelpers = {
   jsonElements: 'json_array_elements',
 };
 
-/** `sum` as a number: PostgreSQL widens `sum(bigint)` to numeric, which its driver would hand over as text. */
-export function sumOf(column: Expression<number | null>): RawBuilder<number> {
-  return sql<number>`cast(coalesce(sum(${column}), 0) as bigint)`;
-}
-
 /** A condition as 0 or 1: PostgreSQL would answer true and false, SQLite has no booleans. */
 export function flagOf(condition: Expression<unknown>): RawBuilder<number> {
   return sql<number>`case when ${condition} then 1 else 0 end`;

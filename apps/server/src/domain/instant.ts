@@ -46,11 +46,6 @@ export function parseInstant(text: string): Instant | undefined {
   return epoch < FIRST_MS || epoch > LAST_MS ? undefined : toInstant(epoch);
 }
 
-/** True for text in the one form that rows hold. */
-export function isInstant(text: string): text is Instant {
-  return CANONICAL.test(text) && parseInstant(text) === text;
-}
-
 /** Milliseconds since 1970. */
 export function epochMs(instant: string): number {
   const epoch = CANONICAL.test(instant) ? Date.parse(instant) : Number.NaN;

@@ -39,12 +39,6 @@ export function isCurrency(code: string): code is Currency {
   return EXPONENTS.has(code);
 }
 
-/** Reads a currency code, upper case. Throws `validation_failed` on `path` for anything unknown. */
-export function parseCurrency(code: string, path = 'currency'): Currency {
-  if (!isCurrency(code)) throw invalidField(path, 'Unknown currency');
-  return code;
-}
-
 /** Digits after the point: 2 for USD, 0 for JPY and XTR, 6 for USDT. Throws a RangeError for an unknown currency. */
 export function currencyExponent(currency: string): number {
   const exponent = EXPONENTS.get(currency);

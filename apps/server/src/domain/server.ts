@@ -1,5 +1,8 @@
 import { parseSshAddress } from './ssh-address.ts';
 
+/** More than anybody runs from one database: a limit for lists that are meant to be whole. */
+export const MAX_SERVERS = 10_000;
+
 /** A host that failed fewer times in a row than this may have had a bad minute. */
 const ILL_AFTER_ATTEMPTS = 3;
 

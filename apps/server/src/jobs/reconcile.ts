@@ -1,6 +1,7 @@
 import { listServers, releaseAllLeases, type ServerRow } from '@vpn-api/db';
 import { BACKOFF_CAP_SECONDS } from '../domain/backoff.ts';
 import { addSeconds, type Instant, minInstant, secondsBetween } from '../domain/instant.ts';
+import { MAX_SERVERS } from '../domain/server.ts';
 import { type Pass, type ReconcileDeps, reconcileServer } from '../ops/reconcile-server.ts';
 import type { HostWaker, Services, Waker } from '../services.ts';
 import { Loop } from './loop.ts';
@@ -9,8 +10,6 @@ export type ReconcileLoopsDeps = ReconcileDeps & Pick<Services, 'config'>;
 
 /** After an error that is not the host's: our database, or a bug. */
 const ERROR_RETRY_SECONDS = 5;
-/** More servers than anybody runs from one database. */
-const MAX_SERVERS = 10_000;
 
 /**
  * Keeps every host as the rows want it: one loop a server, so that a slow host delays no other, and one that finds new

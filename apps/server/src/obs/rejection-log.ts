@@ -1,5 +1,4 @@
-import type { Instant } from '../domain/instant.ts';
-import { secondsBetween } from '../domain/instant.ts';
+import { type Instant, secondsBetween } from '../domain/instant.ts';
 import type { Clock } from '../services.ts';
 import type { Logger } from './log.ts';
 

@@ -1,11 +1,8 @@
 import { findServerByName, inheritHostPeers, listServers, lockServer, type ServerRow, type Tx } from '@vpn-api/db';
 import { DomainError } from '../domain/errors.ts';
 import type { Instant } from '../domain/instant.ts';
-import { hostIdentity } from '../domain/server.ts';
+import { hostIdentity, MAX_SERVERS } from '../domain/server.ts';
 import { ENV_SERVER_NAME } from './env-server.ts';
-
-/** More servers than anybody runs from one database. */
-const MAX_SERVERS = 10_000;
 
 /**
  * Sees to it that a server that was just written is the only one of its host: with two rows there would be two leases, and

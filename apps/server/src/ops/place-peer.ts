@@ -22,7 +22,7 @@ import {
 } from '../domain/address.ts';
 import { DomainError } from '../domain/errors.ts';
 import { addSeconds, type Instant } from '../domain/instant.ts';
-import { isHealthy } from '../domain/server.ts';
+import { isHealthy, MAX_SERVERS } from '../domain/server.ts';
 
 export interface Placement {
   readonly serverId?: number | null | undefined;
@@ -33,8 +33,6 @@ export interface Placement {
   readonly preferRegion?: string | null | undefined;
 }
 
-/** More servers than anybody runs from one database. */
-const MAX_SERVERS = 10_000;
 /** How soon a caller may ask again for a place: addresses come back all the time. */
 const RETRY_SECONDS = 60;
 

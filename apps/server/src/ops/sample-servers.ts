@@ -1,12 +1,9 @@
 import { listServers } from '@vpn-api/db';
 import { epochMs, type Instant, secondsBetween } from '../domain/instant.ts';
-import { isHealthy } from '../domain/server.ts';
+import { isHealthy, MAX_SERVERS } from '../domain/server.ts';
 import type { ServerSample } from '../obs/metrics.ts';
 import type { Services } from '../services.ts';
 import { type LoadedServer, loadServers } from './server-load.ts';
-
-/** More servers than anybody runs from one database. */
-const MAX_SERVERS = 10_000;
 
 /** How every host is, for the metrics. A retired one is nobody's concern any more. */
 export async function sampleServers({ store, clock }: Pick<Services, 'store' | 'clock'>): Promise<ServerSample[]> {

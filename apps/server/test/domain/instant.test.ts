@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import {
   addSeconds,
   epochMs,
-  isInstant,
   LAST_INSTANT,
   maxInstant,
   minInstant,
@@ -69,7 +68,6 @@ describe('instants', () => {
     '٢٠٢٦-11-22T12:00:00Z',
   ])('refuse %j', (text) => {
     expect(parseInstant(text)).toBeUndefined();
-    expect(isInstant(text)).toBe(false);
   });
 
   it('read back every text they print, in any zone', () => {

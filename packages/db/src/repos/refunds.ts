@@ -1,5 +1,4 @@
 import type { Insertable, Selectable, Updateable } from 'kysely';
-import { sumOf } from '../dialect.ts';
 import type { Refunds } from '../schema.generated.ts';
 import type { Queryable, Tx } from '../store.ts';
 import type { Claim } from './payments.ts';
@@ -32,17 +31,6 @@ export function findRefundByProviderId(
 
 export function listRefunds(q: Queryable, paymentId: number): Promise<RefundRow[]> {
   return q.kysely.selectFrom('refunds').selectAll().where('payment_id', '=', paymentId).orderBy('id').execute();
-}
-
-/** Minor units that went back or are on their way: what a further refund must not exceed together with. */
-export async function sumOpenRefunds(q: Queryable, paymentId: number): Promise<number> {
-  const row = await q.kysely
-    .selectFrom('refunds')
-    .select((eb) => sumOf(eb.ref('amount_minor')).as('total'))
-    .where('payment_id', '=', paymentId)
-    .where('status', '!=', 'failed')
-    .executeTakeFirstOrThrow();
-  return row.total;
 }
 
 /** Takes refunds whose outcome is unknown and that are due to be asked for again, and keeps others off them. */

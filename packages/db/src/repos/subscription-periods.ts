@@ -195,37 +195,3 @@ function hasStatus(status: NonNullable<SubscriptionFilter['status']>, now: strin
       return sql`revoked_at is not null`;
   }
 }
-
-/**
- * The next moment at which time alone can change what some live peer may do: a start, an end, or an end of grace. Null
- * when there is none. May name a moment that turns out to change nothing.
- */
-export async function nextPeriodBoundaryAfter(q: Queryable, now: string): Promise<string | null> {
-  const moments = (['starts_at', 'ends_at', 'grace_ends_at'] as const).map((column) => nextMoment(q, column, now));
-  const found = (await Promise.all(moments)).filter((moment) => moment !== null);
-  return found.sort()[0] ?? null;
-}
-
-async function nextMoment(
-  q: Queryable,
-  column: 'starts_at' | 'ends_at' | 'grace_ends_at',
-  now: string,
-): Promise<string | null> {
-  const row = await q.kysely
-    .selectFrom('subscription_periods')
-    .select(`${column} as moment`)
-    .where(column, '>', now)
-    .where((eb) =>
-      eb.exists(
-        eb
-          .selectFrom('peers')
-          .select('peers.id')
-          .whereRef('peers.user_id', '=', 'subscription_periods.user_id')
-          .where('peers.removed_at', 'is', null),
-      ),
-    )
-    .orderBy(column)
-    .limit(1)
-    .executeTakeFirst();
-  return row?.moment ?? null;
-}

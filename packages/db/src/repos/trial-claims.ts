@@ -1,6 +1,6 @@
 import type { Insertable } from 'kysely';
 import type { TrialClaims } from '../schema.generated.ts';
-import type { Queryable, Tx } from '../store.ts';
+import type { Tx } from '../store.ts';
 
 export type NewTrialClaim = Omit<Insertable<TrialClaims>, 'id'>;
 
@@ -13,11 +13,6 @@ export async function insertTrialClaimOnce(tx: Tx, claim: NewTrialClaim): Promis
     .returning('id')
     .executeTakeFirst();
   return inserted !== undefined;
-}
-
-export async function hasTrialClaim(q: Queryable, userId: number): Promise<boolean> {
-  const claim = q.kysely.selectFrom('trial_claims').select('id').where('user_id', '=', userId);
-  return (await claim.executeTakeFirst()) !== undefined;
 }
 
 /**

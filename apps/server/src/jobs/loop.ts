@@ -46,6 +46,11 @@ export class Loop implements Waker, AsyncDisposable {
     else this.#start();
   }
 
+  /** No round is under way. */
+  get isIdle(): boolean {
+    return this.#running === undefined;
+  }
+
   /** Resolves when the round under way, if any, and those it was woken for meanwhile are over. */
   async idle(): Promise<void> {
     while (this.#running !== undefined) await this.#running;

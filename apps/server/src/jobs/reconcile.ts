@@ -56,8 +56,11 @@ export class ReconcileLoops implements HostWaker, AsyncDisposable {
 
   /** Resolves when nothing runs or was woken; what waits for its time keeps waiting. */
   async idle(): Promise<void> {
-    await this.#finder.idle();
-    await Promise.all([...this.#servers.values()].map((server) => server.idle()));
+    do {
+      await this.#finder.idle();
+      await Promise.all([...this.#servers.values()].map((server) => server.idle()));
+      // The pass over one host may wake the loop of another that was idle before.
+    } while (!this.#finder.isIdle || [...this.#servers.values()].some((server) => !server.isIdle));
   }
 
   /** undefined while every loop comes round; else what is wrong, for `/ready`. */
@@ -106,6 +109,10 @@ class ServerLoop implements Waker, AsyncDisposable {
 
   wake(): void {
     this.#loop.wake();
+  }
+
+  get isIdle(): boolean {
+    return this.#loop.isIdle;
   }
 
   idle(): Promise<void> {

@@ -228,7 +228,8 @@ describe.each(engines)('servers on %s', (engine) => {
     const { peer } = await hosts.world.create(await hosts.world.customer(), { serverId: server.id });
     await hosts.app.settled();
     const config = async () => (await hosts.ok<{ wg_quick: string }>('GET', `/vpn_peers/${peer.id}/config`)).wg_quick;
-    expect(await config()).not.toContain('Jc');
+    // By its line: two letters alone are now and then found in a random key.
+    expect(await config()).not.toMatch(/^(?:Jc|H1|I1) =/m);
     await hosts.ok('PUT', `/servers/${server.id}`, {
       protocol: 'amneziawg',
       protocol_params: { Jc: 4, H1: 77, I1: '<b 0xff>' },

@@ -46,6 +46,8 @@ export const FAULTS: readonly Fault[] = ['refuse', 'busy', 'fail_before', 'fail_
 export interface Remote {
   /** Strikes the next request of that method, once. */
   fail(fault: Fault, method: 'GET' | 'POST'): void;
+  /** Forgets the faults that have struck nothing yet. */
+  recover(): void;
   /** Stops answering for good: connections are refused. */
   close(): Promise<void>;
   /** How many payments were opened there. */

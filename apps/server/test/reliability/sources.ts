@@ -24,6 +24,8 @@ export interface Source extends AsyncDisposable {
   sell(app: App): Promise<Sale>;
   /** What the next question to it runs into. Absent where nothing is ever asked. */
   fail?(fault: Fault): void;
+  /** It is well again: what has struck nothing yet never does. */
+  recover?(): void;
 }
 
 export interface NamedSource {
@@ -88,7 +90,7 @@ interface RemoteSource {
   /** What proxies would add. */
   readonly headers?: Readonly<Record<string, string>>;
   open(): Promise<{
-    readonly remote: Pick<Remote, 'pay' | 'fail'> & AsyncDisposable;
+    readonly remote: Pick<Remote, 'pay' | 'fail' | 'recover'> & AsyncDisposable;
     readonly env: Readonly<Record<string, string>>;
     /** The n-th notice of what the first one tells. */
     again(first: Delivery, n: number): Delivery;
@@ -111,6 +113,7 @@ function remoteSource({ name, currency, price, headers = {}, open }: RemoteSourc
           return { userId, paymentId: payment.id, deliver };
         },
         fail: (fault) => remote.fail(fault, 'GET'),
+        recover: () => remote.recover(),
         [Symbol.asyncDispose]: () => remote[Symbol.asyncDispose](),
       };
     },

@@ -82,6 +82,7 @@ export async function startCryptoPay({ token, now }: CryptoPayFakeOptions): Prom
     url: server.url,
     requests: server.requests,
     fail: (fault, method) => server.fail(fault, method),
+    recover: () => server.recover(),
     hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),

@@ -50,6 +50,11 @@ export class FakeServer implements AsyncDisposable {
     this.#faults.set(method, [...(this.#faults.get(method) ?? []), fault]);
   }
 
+  /** Forgets the faults that have struck nothing yet. */
+  recover(): void {
+    this.#faults.clear();
+  }
+
   /** Keeps back the answer to the next request of that method. */
   hold(method: 'GET' | 'POST'): HeldAnswer {
     const done = Promise.withResolvers<void>();

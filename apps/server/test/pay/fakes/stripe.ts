@@ -199,6 +199,7 @@ export async function startStripe(options: StripeFakeOptions): Promise<StripeFak
     url: server.url,
     requests: server.requests,
     fail: (fault, method) => server.fail(fault, method),
+    recover: () => server.recover(),
     hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),

@@ -148,6 +148,7 @@ export async function startTelegram({ botToken, webhookSecret, now }: TelegramFa
     requests: server.requests,
     answers,
     fail: (fault, method) => server.fail(fault, method),
+    recover: () => server.recover(),
     hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),

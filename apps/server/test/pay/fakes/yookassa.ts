@@ -132,6 +132,7 @@ export async function startYookassa(options: YookassaFakeOptions): Promise<Yooka
     url: server.url,
     requests: server.requests,
     fail: (fault, method) => server.fail(fault, method),
+    recover: () => server.recover(),
     hold: (method) => server.hold(method),
     close: () => server.close(),
     [Symbol.asyncDispose]: () => server.close(),
